@@ -1,0 +1,96 @@
+"""How the bundles of a part are stored: what every format can do, and the formats by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
+
+from batch_issuer.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from batch_issuer.bundles.contents import Bundle, PartBundles
+
+__all__ = ["FORMAT_NAMES", "BundleFormat", "Footprint", "bundle_format"]
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a run takes on the disk.
+
+    Attributes:
+        octets: in files, rounded up to the file system's blocks where files are small.
+        inodes: files and folders.
+    """
+
+    octets: int
+    inodes: int
+
+
+class BundleFormat(Protocol):
+    """One way to store the bundles of a part: first staged, durable; then, after the commit, published by renames."""
+
+    name: str
+
+    def stage(self, part: PartBundles, staging: Path, part_name: str) -> int:
+        """Store the part below `staging`, all of it durable on return; returns the octets written.
+
+        Raises:
+            OSError: the disk is full or failed, or something has the part's name already.
+        """
+
+    def publish(self, staging: Path, bundles: Path, part_name: str, device_uuids: Sequence[bytes]) -> None:
+        """Move a staged part into place. Idempotent: done again, it does what is left to do.
+
+        Raises:
+            BundleError: a device's bundle is neither staged nor in place.
+            OSError: as rename(2).
+        """
+
+    def locations(self, part_name: str, device_uuids: Sequence[bytes]) -> list[str]:
+        """Where each device's bundle is, below the bundles folder."""
+
+    def footprint(
+        self, devices: int, parts: int, *, certificate: int, root: int, sota: int, block_size: int
+    ) -> Footprint:
+        """What a run takes on the disk.
+
+        Args:
+            devices: how many.
+            parts: in how many parts.
+            certificate: octets of a device certificate's DER.
+            root: octets of the root certificate's DER.
+            sota: octets of sota.toml; 0 for none.
+            block_size: of the file system.
+        """
+
+    def read(self, bundles: Path, location: str) -> Iterator[Bundle]:
+        """The bundles stored at one location, in its order, each with what is wrong with how it is stored.
+
+        Raises:
+            BundleError: nothing usable is there.
+        """
+
+
+_FORMATS = {
+    "dir": ("batch_issuer.bundles.directory", "DirectoryFormat"),
+    "parquet": ("batch_issuer.bundles.parquet", "ParquetFormat"),
+    "tar": ("batch_issuer.bundles.tar", "TarFormat"),
+}
+
+FORMAT_NAMES = tuple(_FORMATS)
+
+
+def bundle_format(name: str) -> BundleFormat:
+    """The format called `name`; its libraries are imported only now.
+
+    Raises:
+        RefusedError: there is none of that name.
+    """
+    if name not in _FORMATS:
+        raise RefusedError(f"format {name!r} is not known", hint=f"known formats: {', '.join(_FORMATS)}")
+    module, attribute = _FORMATS[name]
+    return cast("BundleFormat", getattr(import_module(module), attribute)())

@@ -1,0 +1,92 @@
+"""What the packed formats share: one private file per part, renamed whole into place."""
+
+from __future__ import annotations
+
+import os
+import stat
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from batch_issuer.bundles.format import Footprint
+from batch_issuer.errors import BundleError
+from batch_issuer.files import PRIVATE_MODE, sync_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from batch_issuer.bundles.contents import Bundle, PartBundles
+
+__all__ = ["PackedFormat", "open_part"]
+
+
+class PackedFormat(ABC):
+    """A part is one file, `<part name><suffix>`, mode 0600."""
+
+    name: str
+    suffix: str
+
+    @abstractmethod
+    def write(self, part: PartBundles, path: Path) -> int:
+        """Write the part's file, which must not exist, with its content durable; returns its octets."""
+
+    @abstractmethod
+    def octets(self, devices: int, certificate: int, root: int, sota: int) -> int:
+        """The octets that so many devices take, with DER and text of these sizes."""
+
+    @abstractmethod
+    def read_file(self, path: Path) -> Iterator[Bundle]:
+        """The bundles of a part's file, in its order."""
+
+    def stage(self, part: PartBundles, staging: Path, part_name: str) -> int:
+        """Write the part below `staging`, durable under its name; returns its octets."""
+        written = self.write(part, staging / (part_name + self.suffix))
+        sync_directory(staging)
+        return written
+
+    def publish(self, staging: Path, bundles: Path, part_name: str, device_uuids: Sequence[bytes]) -> None:
+        """Rename the staged file into place; done before, this does nothing."""
+        name = part_name + self.suffix
+        try:
+            os.rename(staging / name, bundles / name)
+        except FileNotFoundError:
+            if not (bundles / name).is_file() or (bundles / name).is_symlink():
+                raise BundleError(
+                    f"{name} was committed with {len(device_uuids)} devices, and is neither staged nor published"
+                ) from None
+
+    def locations(self, part_name: str, device_uuids: Sequence[bytes]) -> list[str]:
+        """Each device's place below the bundles folder: the part's file."""
+        return [part_name + self.suffix] * len(device_uuids)
+
+    def footprint(
+        self, devices: int, parts: int, *, certificate: int, root: int, sota: int, block_size: int
+    ) -> Footprint:
+        """What a run takes on the disk."""
+        return Footprint(self.octets(devices, certificate, root, sota) + parts * block_size, parts)
+
+    def read(self, bundles: Path, location: str) -> Iterator[Bundle]:
+        """The bundles stored at a location."""
+        return self.read_file(bundles / location)
+
+
+@contextmanager
+def open_part(path: Path) -> Iterator[tuple[BinaryIO, tuple[str, ...]]]:
+    """A part's file, opened without following a link, and what is wrong with its mode.
+
+    Raises:
+        BundleError: it is not there, or no regular file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise BundleError(f"{path.name} cannot be opened: {error.strerror}") from None
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{path.name} is not a regular file")
+        mode = stat.S_IMODE(status.st_mode)
+        wrong = mode != PRIVATE_MODE
+        yield file, (f"the mode of {path.name} is {mode:04o}, expected {PRIVATE_MODE:04o}",) if wrong else ()

@@ -1,0 +1,214 @@
+"""A part as one tar: `<uuid>/` with its files, for each device; any tar reads it.
+
+The headers come from `tarfile`, once per kind, size and checksum; per device only the UUID is put before them. Built
+anew by `tarfile` they would cost more than the certificate's signature.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from batch_issuer.bundles.contents import (
+    CERTIFICATE,
+    FILE_MODES,
+    PRIVATE_KEY,
+    ROOT,
+    SOTA_TOML,
+    Bundle,
+    certificate_pem,
+    private_key_pem,
+)
+from batch_issuer.bundles.packed import PackedFormat, open_part
+from batch_issuer.devices import UUID_LENGTH, CertificateDer
+from batch_issuer.errors import BundleError
+from batch_issuer.files import DIRECTORY_MODE, PRIVATE_MODE, create_file, write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from batch_issuer.bundles.contents import PartBundles
+
+__all__ = ["TarFormat"]
+
+_BLOCK = tarfile.BLOCKSIZE
+_END = bytes(2 * _BLOCK)
+_FLUSH = 64
+"""Devices per write: what stays in the processor's cache between being made and being copied to the file."""
+
+_MEMORY_LIMIT = 50_000
+"""Header tails kept: a part whose sota.toml differ in length from row to row must not fill the memory."""
+
+
+class TarFormat(PackedFormat):
+    """`part-00000.tar`, mode 0600: ustar, owner 0, mode of every member as on the device."""
+
+    name = "tar"
+    suffix = ".tar"
+
+    def __init__(self) -> None:
+        self._headers = _Headers()
+
+    def write(self, part: PartBundles, path: Path) -> int:
+        """Write and fsync the part's file; returns its octets."""
+        fd = create_file(path, PRIVATE_MODE)
+        try:
+            pieces: list[bytes] = []
+            for index, device in enumerate(_members(part, self._headers), start=1):
+                pieces += device
+                if index % _FLUSH == 0:
+                    write_all(fd, b"".join(pieces))
+                    pieces.clear()
+            pieces.append(_END)
+            write_all(fd, b"".join(pieces))
+            os.fsync(fd)
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+
+    def octets(self, devices: int, certificate: int, root: int, sota: int) -> int:
+        """The file's size for so many devices with parts of these DER and text sizes."""
+        texts = [227, _pem_length(certificate), _pem_length(root)] + [sota] * (sota > 0)
+        return devices * (_BLOCK + sum(_BLOCK + text + len(_padding(text)) for text in texts)) + len(_END)
+
+    def read_file(self, path: Path) -> Iterator[Bundle]:
+        """The part's bundles, in its order.
+
+        Strict: what this program does not write is a problem of the bundle, or ends the reading.
+
+        Raises:
+            BundleError: it is no tar, is cut off or has a member outside a device's folder.
+        """
+        with open_part(path) as (file, problems):
+            yield from _read_bundles(file, path.name, problems)
+
+
+def _pem_length(der_length: int) -> int:
+    return len(certificate_pem(CertificateDer(bytes(der_length))))
+
+
+def _padding(length: int) -> bytes:
+    return bytes(-length % _BLOCK)
+
+
+class _Headers(dict[tuple[str, int, int], bytes]):
+    """(file name, octets, sum of the UUID's characters) to the header's octets after the UUID."""
+
+    def __missing__(self, key: tuple[str, int, int]) -> bytes:
+        if len(self) >= _MEMORY_LIMIT:
+            self.clear()
+        name, size, uuid_sum = key
+        before, checksum, after = _header(name, size)
+        tail = self[key] = b"%b%06o\0 %b" % (before, checksum + uuid_sum, after)
+        return tail
+
+
+@lru_cache(maxsize=1024)
+def _header(name: str, size: int) -> tuple[bytes, int, bytes]:
+    """A member's header between UUID and checksum, its checksum without the UUID, and the header after it."""
+    member = tarfile.TarInfo("0" * UUID_LENGTH + "/" + name)
+    member.size = size
+    member.mode = FILE_MODES[name] if name else DIRECTORY_MODE
+    member.type = tarfile.REGTYPE if name else tarfile.DIRTYPE
+    header = member.tobuf(tarfile.USTAR_FORMAT)
+    # chksum, 8 octets at 148: the sum of all octets of the header, as if these were blanks (POSIX pax, ustar).
+    checksum = int(header[148:154], 8) - UUID_LENGTH * ord("0")
+    return header[UUID_LENGTH:148], checksum, header[156:]
+
+
+def _members(part: PartBundles, headers: _Headers) -> Iterator[tuple[bytes, ...]]:
+    root = certificate_pem(part.root)
+    root_size, root_content = len(root), root + _padding(len(root))
+    paddings = [_padding(length) for length in range(_BLOCK)]
+    rows = zip(
+        part.device_uuids,
+        part.private_keys,
+        part.certificates,
+        part.sota_toml or [b""] * len(part.device_uuids),
+        strict=True,
+    )
+    for uuid, private_key, certificate, sota in rows:
+        total = sum(uuid)
+        key = private_key_pem(private_key)
+        leaf = certificate_pem(certificate)
+        members = (
+            uuid, headers["", 0, total],
+            uuid, headers[PRIVATE_KEY, len(key), total], key, paddings[len(key) % _BLOCK],
+            uuid, headers[CERTIFICATE, len(leaf), total], leaf, paddings[len(leaf) % _BLOCK],
+            uuid, headers[ROOT, root_size, total], root_content,
+        )  # fmt: skip
+        if sota:
+            members += (uuid, headers[SOTA_TOML, len(sota), total], sota, paddings[len(sota) % _BLOCK])
+        yield members
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    name: str
+    size: int
+    problems: tuple[str, ...]
+
+
+class _MemberReader(dict[tuple[bytes, int], _Member]):
+    """Headers as `tarfile` reads them, remembered by what follows the UUID and by the UUID's share of the checksum."""
+
+    def read(self, file: BinaryIO) -> tuple[str, _Member] | None:
+        """The next member's UUID and its header; None at the archive's end."""
+        header = file.read(_BLOCK)
+        if not header.strip(b"\0") and len(header) == _BLOCK:
+            return None
+        uuid, rest = header[:UUID_LENGTH], header[UUID_LENGTH:]
+        key = (rest, sum(uuid))
+        member = self.get(key)
+        if member is None:
+            if len(self) >= _MEMORY_LIMIT:
+                self.clear()
+            member = self[key] = _parse(header)
+        return uuid.decode("ascii"), member
+
+
+def _parse(header: bytes) -> _Member:
+    parsed = tarfile.TarInfo.frombuf(header, "ascii", "strict")
+    slash, name = parsed.name[UUID_LENGTH : UUID_LENGTH + 1], parsed.name[UUID_LENGTH + 1 :]
+    expected = (tarfile.REGTYPE, FILE_MODES[name]) if name in FILE_MODES else (tarfile.DIRTYPE, DIRECTORY_MODE)
+    if (slash != "/" and parsed.name[UUID_LENGTH:]) or (name and name not in FILE_MODES):
+        raise tarfile.HeaderError(f"member {parsed.name!r} does not belong there")
+    if parsed.type != expected[0]:
+        raise tarfile.HeaderError(f"member {parsed.name!r} is of another kind than expected")
+    problems = ()
+    if parsed.mode != expected[1]:
+        problems = (
+            f"the mode of {name or 'the folder'} in the archive is {parsed.mode:04o}, expected {expected[1]:04o}",
+        )
+    return _Member(name, parsed.size, problems)
+
+
+def _read_bundles(file: BinaryIO, part: str, problems: tuple[str, ...]) -> Iterator[Bundle]:
+    reader = _MemberReader()
+    current: Bundle | None = None
+    try:
+        while (found := reader.read(file)) is not None:
+            uuid, member = found
+            if not member.name:
+                if current is not None:
+                    yield current
+                current = Bundle(uuid, {}, problems + member.problems)
+                continue
+            content = file.read(member.size)
+            padding = file.read(-member.size % _BLOCK)
+            if current is None or uuid != current.device_uuid or member.name in current.files:
+                raise BundleError(f"{part}: member {uuid}/{member.name} is not where it belongs")
+            if len(content) != member.size or len(padding) != -member.size % _BLOCK:
+                raise BundleError(f"{part} is cut off in {uuid}/{member.name}")
+            current.files[member.name] = content
+            if member.problems:
+                current = replace(current, problems=current.problems + member.problems)
+    except (tarfile.TarError, UnicodeError) as error:
+        raise BundleError(f"{part} is not a whole tar file: {error}") from None
+    if current is not None:
+        yield current

@@ -1,0 +1,41 @@
+"""Arrow columns straight from octets: no Python object per value, which would cost more than the value is worth."""
+
+from __future__ import annotations
+
+from array import array
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["binary_column", "fixed_text_column", "fixed_text_values"]
+
+
+def fixed_text_column(characters: bytes, width: int) -> pa.Array:
+    """A text column of values of one width.
+
+    Args:
+        characters: the values' ASCII characters, one value after the other.
+        width: characters per value.
+    """
+    count = len(characters) // width
+    offsets = array("i", range(0, width * (count + 1), width))
+    return pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(characters)])
+
+
+def binary_column(values: Sequence[bytes]) -> pa.Array:
+    """A binary column; together the values have less than 2 GiB."""
+    offsets = array("i", accumulate(map(len, values), initial=0))
+    return pa.Array.from_buffers(
+        pa.binary(), len(values), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(values))]
+    )
+
+
+def fixed_text_values(column: pa.Array, width: int) -> list[bytes]:
+    """The values of a text column without nulls whose values all have `width` ASCII characters."""
+    start = column.offset * width
+    characters = column.buffers()[2].slice(start, len(column) * width).to_pybytes()
+    return [characters[offset : offset + width] for offset in range(0, len(characters), width)]

@@ -1,0 +1,144 @@
+"""Files that are there whole or not at all: exclusive creation with an exact mode, durable writes, durable renames.
+
+A rename is durable only after an fsync of the file *before* it and of the directory *after* it; without the first,
+ext4 shows empty files after a power cut. An fsync that fails is never tried again: Linux may have dropped the pages
+that it could not write, and a second fsync would report success (PostgreSQL's "fsyncgate", 2018).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+__all__ = [
+    "DIRECTORY_MODE",
+    "PRIVATE_MODE",
+    "PUBLIC_MODE",
+    "Octets",
+    "create_file",
+    "make_directory",
+    "replace_file",
+    "sync_directory",
+    "sync_filesystem",
+    "write_all",
+    "write_new",
+]
+
+Octets: TypeAlias = bytes | bytearray | memoryview
+
+PRIVATE_MODE = 0o600
+"""Files that hold a device's private key or may hold another secret."""
+
+PUBLIC_MODE = 0o644
+"""Certificates, tables and reports without a secret."""
+
+DIRECTORY_MODE = 0o700
+"""Folders that hold keys."""
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def create_file(path: str | Path, mode: int, *, dir_fd: int | None = None) -> int:
+    """Create `path`, which must not exist (no link is followed), and return its descriptor for writing.
+
+    The file never has a wider mode than asked; the umask can narrow only what is then widened to the mode asked.
+
+    Raises:
+        OSError: as open(2); FileExistsError when anything, a dangling link too, has the name.
+    """
+    fd = os.open(path, _CREATE, mode, dir_fd=dir_fd)
+    if mode & _GROUP_AND_OTHERS:
+        os.fchmod(fd, mode)
+    return fd
+
+
+def write_all(fd: int, data: Octets) -> None:
+    """Write every octet of `data`, however the kernel cuts it.
+
+    Raises:
+        OSError: as write(2); ENOSPC when the disk is full.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def write_new(path: str | Path, chunks: Iterable[Octets], mode: int) -> int:
+    """Create `path` with `mode`, write `chunks`, make its content durable; returns the octets written.
+
+    The name itself is durable after `sync_directory` of the parent.
+
+    Raises:
+        OSError: as open(2), write(2), fsync(2). What was written is left for the caller's sweep.
+    """
+    fd = create_file(path, mode)
+    try:
+        for chunk in chunks:
+            write_all(fd, chunk)
+        os.fsync(fd)
+        return os.fstat(fd).st_size
+    finally:
+        os.close(fd)
+
+
+def replace_file(path: Path, chunks: Iterable[Octets], mode: int, *, scratch: Path) -> None:
+    """Put `chunks` at `path` so that any observer, after any crash, sees the old file whole or the new one whole.
+
+    Args:
+        path: the file to make or replace.
+        chunks: its content.
+        mode: its mode.
+        scratch: a folder on the same file system for the temporary name.
+
+    Raises:
+        OSError: as open(2), write(2), fsync(2), rename(2).
+    """
+    temporary = scratch / f".{path.name}.{os.getpid()}.new"
+    temporary.unlink(missing_ok=True)
+    write_new(temporary, chunks, mode)
+    os.rename(temporary, path)
+    sync_directory(path.parent)
+
+
+def make_directory(path: str | Path, mode: int = DIRECTORY_MODE, *, dir_fd: int | None = None) -> None:
+    """Make one folder, which must not exist, with exactly `mode` under any umask that leaves the owner's bits.
+
+    Raises:
+        OSError: as mkdir(2).
+    """
+    os.mkdir(path, mode, dir_fd=dir_fd)
+
+
+def sync_directory(path: str | Path) -> None:
+    """Make the names in a folder durable.
+
+    Raises:
+        OSError: as open(2), fsync(2).
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_filesystem(fd: int) -> None:
+    """Make everything written to the file system of `fd` durable: one syncfs(2) for thousands of files.
+
+    Args:
+        fd: a descriptor that was opened *before* the writes: Linux (5.8 and later) reports to it every write that
+            failed since it was opened, and none from before.
+
+    Raises:
+        OSError: as syncfs(2).
+    """
+    if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,1 @@
+"""From requests to keys and certificates: bytes in, bytes out, no files."""

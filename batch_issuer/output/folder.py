@@ -1,0 +1,94 @@
+"""The output folder's layout: one place that knows the names below OUT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["BUNDLES", "OutputFolder", "part_name"]
+
+BUNDLES = "bundles"
+
+
+def part_name(index: int) -> str:
+    """The name of the part at `index`, counted from 0 in the manifest's order."""
+    return f"part-{index:05d}"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFolder:
+    """The paths of a run.
+
+    `work` exists while a run is unfinished and is gone after it; everything else is what the user asked for.
+
+    Attributes:
+        path: OUT.
+    """
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """What was asked: `run.json`. It is there when the plan was accepted, before the first key."""
+        return self.path / "run.json"
+
+    @property
+    def bundles(self) -> Path:
+        """The published bundles."""
+        return self.path / BUNDLES
+
+    @property
+    def rejects(self) -> Path:
+        """The findings about rows that were not issued."""
+        return self.path / "rejects.csv"
+
+    @property
+    def summary(self) -> Path:
+        """Counts and times: `summary.json`. Written last, so its presence says that the run is finished."""
+        return self.path / "summary.json"
+
+    def manifest(self, kind: str) -> Path:
+        """The output manifest of a kind, `csv` or `parquet`."""
+        return self.path / f"manifest.{kind}"
+
+    @property
+    def work(self) -> Path:
+        """The unfinished run's own folder."""
+        return self.path / ".run"
+
+    @property
+    def plan(self) -> Path:
+        """The accepted rows, part by part."""
+        return self.work / "plan.arrow"
+
+    @property
+    def spool(self) -> Path:
+        """A manifest that came by standard input."""
+        return self.work / "manifest"
+
+    @property
+    def staging(self) -> Path:
+        """Parts that are made and not published."""
+        return self.work / "staging"
+
+    @property
+    def commits(self) -> Path:
+        """One file of output rows per committed part; a device is issued when its part's file is here."""
+        return self.work / "commits"
+
+    def commit(self, index: int) -> Path:
+        """The commit record of a part."""
+        return self.commits / f"{part_name(index)}.arrow"
+
+    @property
+    def run_lock(self) -> Path:
+        """Held by the one process that runs on this folder."""
+        return self.work / "run.lock"
+
+    @property
+    def worker_lock(self) -> Path:
+        """Held, shared, by each worker: a new run waits for the workers that a killed one left behind."""
+        return self.work / "workers.lock"

@@ -1,0 +1,159 @@
+"""The output manifest as a file: written part after part, read back in pieces."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from batch_issuer.errors import OutputError
+from batch_issuer.files import PUBLIC_MODE, create_file
+from batch_issuer.output.rows import ISSUED_COLUMNS, read_commit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from batch_issuer.output.folder import OutputFolder
+    from batch_issuer.output.record import RunRecord
+
+__all__ = ["ManifestWriter", "csv_can_hold", "issued_rows"]
+
+_ROW_GROUP = 50_000
+_CSV_BLOCK = 16 << 20
+_NEEDS_QUOTES = '[",\r\n]'
+_FORMULA = "^([=+\\-@\t\r])"
+
+
+class ManifestWriter:
+    """Writes the output manifest into a new file, and makes its content durable when it is closed.
+
+    Args:
+        path: the file, which must not exist.
+        kind: `csv` or `parquet`.
+        spreadsheet_safe: for CSV, put an apostrophe before text that a spreadsheet would run as a formula.
+
+    Raises:
+        OSError: from any method, as write(2) and fsync(2).
+    """
+
+    def __init__(self, path: Path, kind: str, *, spreadsheet_safe: bool = False) -> None:
+        self._file = os.fdopen(create_file(path, PUBLIC_MODE), "wb")
+        self._kind = kind
+        self._safe = spreadsheet_safe
+        self._waiting: list[pa.Table] = []
+        self._parquet: pq.ParquetWriter | None = None
+        self._has_header = False
+
+    def __enter__(self) -> ManifestWriter:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        try:
+            if failure is None:
+                self._flush()
+                if self._parquet is not None:
+                    self._parquet.close()
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+
+    def write(self, rows: pa.Table) -> None:
+        """Add a part's rows; all parts have one schema."""
+        self._waiting.append(rows)
+        if sum(map(len, self._waiting)) >= _ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        rows = pa.concat_tables(self._waiting).combine_chunks()
+        self._waiting.clear()
+        if self._kind == "csv":
+            self._write_csv(rows)
+        else:
+            self._write_parquet(rows)
+
+    def _write_parquet(self, rows: pa.Table) -> None:
+        if self._parquet is None:
+            repeated = [name for name in ("not_before", "not_after", "bundle") if name in rows.column_names]
+            self._parquet = pq.ParquetWriter(
+                self._file, rows.schema, compression="zstd", compression_level=1, use_dictionary=repeated
+            )
+        self._parquet.write_table(rows)
+
+    def _write_csv(self, rows: pa.Table) -> None:
+        if not self._has_header:
+            line = io.StringIO()
+            csv.writer(line, lineterminator="\n").writerow(rows.column_names)
+            self._file.write(line.getvalue().encode())
+            self._has_header = True
+        if self._safe:
+            rows = _without_formulas(rows)
+        # Unquoted is 25 times faster, and what a person expects to see; most batches need no quotes at all.
+        quoting = "needed" if any(map(_needs_quotes, rows.columns)) else "none"
+        options = pa.csv.WriteOptions(include_header=False, quoting_style=quoting)
+        pa.csv.write_csv(rows, self._file, options)
+
+
+def csv_can_hold(kind: pa.DataType) -> bool:
+    """Whether a column of this type has a text form in CSV."""
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def issued_rows(folder: OutputFolder, record: RunRecord) -> Iterator[pa.Table]:
+    """What was issued, in the manifest's order: the columns of `ISSUED_COLUMNS`, some thousands of rows at a time.
+
+    Of a finished run these are the output manifest's rows, of an unfinished one those of its committed parts.
+
+    Raises:
+        OutputError: the manifest or a commit record is missing or damaged.
+    """
+    names = ISSUED_COLUMNS.names
+    path = folder.manifest(record.manifest_format)
+    try:
+        if not folder.summary.exists():
+            for index in range(record.parts):
+                if folder.commit(index).exists():
+                    yield read_commit(folder.commit(index)).select(names)
+        elif record.manifest_format == "parquet":
+            with pq.ParquetFile(path) as parquet:
+                for batch in parquet.iter_batches(columns=names):
+                    yield pa.Table.from_batches([batch]).cast(ISSUED_COLUMNS)
+        else:
+            yield from _csv_rows(path)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise OutputError(f"{path.name} is missing or damaged: {error}") from None
+
+
+def _csv_rows(path: Path) -> Iterator[pa.Table]:
+    names = ISSUED_COLUMNS.names
+    with pa.csv.open_csv(
+        path,
+        pa.csv.ReadOptions(block_size=_CSV_BLOCK),
+        pa.csv.ParseOptions(newlines_in_values=True),
+        pa.csv.ConvertOptions(include_columns=names, column_types=ISSUED_COLUMNS),
+    ) as reader:
+        for batch in reader:
+            yield pa.Table.from_batches([batch])
+
+
+def _needs_quotes(column: pa.ChunkedArray) -> bool:
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return False
+    return bool(pc.any(pc.match_substring_regex(column, _NEEDS_QUOTES)).as_py())
+
+
+def _without_formulas(rows: pa.Table) -> pa.Table:
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            safe = pc.replace_substring_regex(rows.column(place), _FORMULA, "'\\1")
+            rows = rows.set_column(place, field, safe)
+    return rows

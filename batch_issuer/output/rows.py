@@ -1,0 +1,100 @@
+"""The rows of the output manifest: their schema, and a part's rows as its commit record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from batch_issuer.columns import fixed_text_column
+from batch_issuer.errors import OutputError
+from batch_issuer.output.folder import BUNDLES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from batch_issuer.devices import MintedPart
+
+__all__ = ["CERTIFICATE_COLUMN", "ISSUED_COLUMNS", "commit_table", "encode_commit", "read_commit"]
+
+_TIME = pa.timestamp("s", "UTC")
+_HEX_SERIAL = 40
+_HEX_DIGEST = 64
+
+ISSUED_COLUMNS = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("device_uuid", pa.string()),
+        ("serial_number", pa.string()),
+        ("not_before", _TIME),
+        ("not_after", _TIME),
+        ("certificate_sha256", pa.string()),
+        ("public_key_sha256", pa.string()),
+        ("bundle", pa.string()),
+    ]
+)
+"""The columns that every output manifest begins with; `certificate_pem` may follow, then the columns carried through."""
+
+CERTIFICATE_COLUMN = "certificate_pem"
+
+
+def commit_table(
+    rows: pa.Array,
+    device_uuids: pa.Array,
+    minted: MintedPart,
+    window: tuple[datetime, datetime],
+    locations: Sequence[str],
+    *,
+    certificates: Sequence[str] | None,
+    carried: dict[str, pa.Array],
+) -> pa.Table:
+    """A part's rows of the output manifest.
+
+    Args:
+        rows: each device's data row in the input, from 1.
+        device_uuids: text.
+        minted: the part.
+        window: notBefore and notAfter, UTC.
+        locations: each bundle's place below the bundles folder.
+        certificates: PEM texts for `certificate_pem`, None without that column.
+        carried: the columns carried through.
+    """
+    count = len(rows)
+    columns = {
+        "row": rows,
+        "device_uuid": device_uuids,
+        "serial_number": fixed_text_column(minted.serials.hex().encode(), _HEX_SERIAL),
+        "not_before": pa.repeat(pa.scalar(window[0], _TIME), count),
+        "not_after": pa.repeat(pa.scalar(window[1], _TIME), count),
+        "certificate_sha256": fixed_text_column(minted.certificate_digests.hex().encode(), _HEX_DIGEST),
+        "public_key_sha256": fixed_text_column(minted.public_key_digests.hex().encode(), _HEX_DIGEST),
+        "bundle": pa.array([f"{BUNDLES}/{location}" for location in locations], pa.string()),
+    }
+    if certificates is not None:
+        columns[CERTIFICATE_COLUMN] = pa.array(certificates, pa.string())
+    return pa.table(columns | carried)
+
+
+def encode_commit(table: pa.Table) -> memoryview:
+    """A commit record's octets: an Arrow IPC file of one batch."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return memoryview(sink.getvalue())
+
+
+def read_commit(path: Path) -> pa.Table:
+    """The rows of a commit record.
+
+    Raises:
+        OutputError: it is damaged.
+    """
+    try:
+        with pa.OSFile(str(path)) as file:
+            return pa.ipc.open_file(file).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise OutputError(
+            f"the commit record {path.name} is damaged: {error}", hint="restore it from a backup"
+        ) from None

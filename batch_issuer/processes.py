@@ -1,0 +1,271 @@
+"""A small supervisor of worker processes: tasks out, results back, the dead replaced.
+
+`multiprocess.Pool` waits for ever when a worker is killed. Here each worker has its own pipe and its process sentinel is
+watched: a dead worker is replaced and its task, of which nothing was reported, is given out again. A task that kills
+three workers fails the whole, by name.
+
+Workers come from a fork server, a process without threads: the parent, in which Arrow's threads run, is never forked.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import traceback
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import multiprocess
+import multiprocess.connection
+import multiprocess.forkserver
+
+from batch_issuer.errors import BatchIssuerError, Interrupted, RunFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import FrameType
+
+__all__ = ["MOST_STRIKES", "StopRequest", "Supervisor", "available_cores", "prepare_workers"]
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+MOST_STRIKES = 3
+"""How many workers may die over one task, or in a row as they start."""
+
+_JOIN_SECONDS = 10
+_context = multiprocess.get_context("forkserver")
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def prepare_workers(modules: Sequence[str]) -> None:
+    """Start the fork server, which imports `modules` while the caller goes on; workers then start in milliseconds."""
+    _context.set_forkserver_preload(list(modules))
+    # Signals of the terminal go to the whole process group; the server and what it imports must not die of them.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        multiprocess.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+class StopRequest:
+    """SIGINT or SIGTERM as a request: the first asks to stop after what is being done, the second stops at once.
+
+    A context manager, for the main thread; `notify` is called once, with a sentence for the user.
+    """
+
+    def __init__(self, notify: Callable[[str], None]) -> None:
+        self.requested = False
+        self._notify = notify
+        self._previous: dict[int, Any] = {}
+        self._read, self._write = -1, -1
+
+    def __enter__(self) -> StopRequest:
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        os.close(self._read)
+        os.close(self._write)
+
+    def fileno(self) -> int:
+        """Readable once a stop is requested."""
+        return self._read
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.requested:
+            raise Interrupted("interrupted twice: stopped at once", hint=RESUME_HINT)
+        self.requested = True
+        os.write(self._write, b"!")
+        self._notify(f"{signal.Signals(number).name}: stopping after the current parts; once more stops at once")
+
+
+RESUME_HINT = "the same command with --resume goes on from here"
+
+
+@dataclass(slots=True)
+class _Worker(Generic[Task]):
+    process: Any
+    pipe: Any
+    task: Task | None = None
+    ready: bool = False
+
+
+class Supervisor(Generic[Task, Result]):
+    """Runs tasks in worker processes.
+
+    Args:
+        start: called once in each worker; returns the function that does a task. Picklable.
+        workers: how many processes.
+        label: a task's name, for errors.
+        stop: ends the giving out of tasks when requested.
+        notify: told, in a sentence, when a worker died and was replaced.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], Callable[[Task], Result]],
+        *,
+        workers: int,
+        label: Callable[[Task], str],
+        stop: StopRequest | None = None,
+        notify: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._start = start
+        self._wanted = workers
+        self._label = label
+        self._stop = stop
+        self._notify = notify
+        self._workers: list[_Worker[Task]] = []
+        self._again: deque[Task] = deque()
+        self._strikes: Counter[str] = Counter()
+        self._failure: BaseException | None = None
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Result]]:
+        """Each task with its result, in the order in which they end.
+
+        After a failure, or a stop, what is being done is still finished and yielded.
+
+        Raises:
+            BatchIssuerError: the first that a worker reported; `RunFailedError` for any other exception there, and for
+                workers that die again and again.
+            OSError: the first that a worker reported.
+        """
+        source = iter(tasks)
+        try:
+            for _ in range(self._wanted):
+                self._workers.append(self._new_worker())
+            while True:
+                self._hand_out(source)
+                if not any(worker.task is not None or not worker.ready for worker in self._workers):
+                    break
+                yield from self._collect()
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            self._close()
+
+    @property
+    def _draining(self) -> bool:
+        return self._failure is not None or (self._stop is not None and self._stop.requested)
+
+    def _new_worker(self) -> _Worker[Task]:
+        ours, theirs = _context.Pipe()
+        process = _context.Process(target=_work, args=(theirs, self._start), daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def _hand_out(self, source: Iterator[Task]) -> None:
+        for worker in self._workers:
+            if worker.ready and worker.task is None and not self._draining:
+                task = self._again.popleft() if self._again else next(source, None)
+                if task is None:
+                    return
+                worker.task = task
+                try:
+                    worker.pipe.send(task)
+                except (BrokenPipeError, ConnectionResetError):
+                    pass  # it died just now: its sentinel says so next
+
+    def _collect(self) -> Iterator[tuple[Task, Result]]:
+        waited: list[Any] = [worker.pipe for worker in self._workers]
+        waited += [worker.process.sentinel for worker in self._workers]
+        if self._stop is not None and not self._stop.requested:
+            waited.append(self._stop)
+        signalled = multiprocess.connection.wait(waited)
+        for worker in list(self._workers):
+            if worker.pipe in signalled or worker.process.sentinel in signalled:
+                yield from self._receive(worker)
+
+    def _receive(self, worker: _Worker[Task]) -> Iterator[tuple[Task, Result]]:
+        try:
+            if not worker.pipe.poll():
+                raise EOFError
+            failed, value = worker.pipe.recv()
+        except (EOFError, OSError):  # at a message's begin, or within it
+            self._bury(worker)
+            return
+        task, worker.task = worker.task, None
+        if failed:
+            self._failure = self._failure or value
+        elif not worker.ready:
+            del self._strikes[_STARTING]
+        elif task is not None:
+            yield task, value
+        worker.ready = True
+
+    def _bury(self, worker: _Worker[Task]) -> None:
+        worker.process.join()
+        worker.pipe.close()
+        self._workers.remove(worker)
+        name = _STARTING if worker.task is None else self._label(worker.task)
+        self._strikes[name] += 1
+        if worker.task is not None:
+            self._again.append(worker.task)
+        if self._draining:
+            return
+        ended = (
+            f"a worker ended (exit code {worker.process.exitcode}) while {'' if worker.task is None else 'at '}{name}"
+        )
+        if self._strikes[name] >= MOST_STRIKES:
+            self._failure = RunFailedError(f"{ended}, the third time", hint="see the system's log for what killed it")
+            return
+        self._notify(f"{ended}; it is replaced")
+        self._workers.append(self._new_worker())
+
+    def _close(self) -> None:
+        for worker in self._workers:
+            if worker.task is not None or not worker.ready:
+                worker.process.kill()
+            worker.pipe.close()
+        for worker in self._workers:
+            worker.process.join(_JOIN_SECONDS)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+
+
+_STARTING = "starting"
+
+
+def _work(pipe: Any, start: Callable[[], Callable[[Any], Any]]) -> None:
+    """A worker's life: start, say so, then task after task until the supervisor closes the pipe or is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor decides when to stop
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # keys never go into a core dump
+    try:
+        do = start()
+        pipe.send((False, None))
+        while True:
+            task = pipe.recv()
+            pipe.send((False, do(task)))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except (BatchIssuerError, OSError) as error:
+        _report(pipe, error)
+    except Exception as error:
+        failure = RunFailedError(f"a worker failed: {type(error).__name__}: {error}", hint=RESUME_HINT)
+        failure.add_note("".join(traceback.format_exception(error)))
+        _report(pipe, failure)
+
+
+def _report(pipe: Any, error: BaseException) -> None:
+    error.__traceback__ = None
+    error.__cause__ = error.__context__ = None
+    try:
+        pipe.send((True, error))
+        pipe.recv()
+    except (EOFError, OSError):
+        return
