@@ -1,8 +1,8 @@
 """A small supervisor of worker processes: tasks out, results back, the dead replaced.
 
-`multiprocess.Pool` waits for ever when a worker is killed. Here each worker has its own pipe and its process sentinel is
-watched: a dead worker is replaced and its task, of which nothing was reported, is given out again. A task that kills
-three workers fails the whole, by name.
+`multiprocess.Pool` waits for ever when a worker is killed. Here each worker has its own pipe and its process sentinel
+is watched: a dead worker is replaced and its task, of which nothing was reported, is given out again. A task that
+kills three workers fails the whole, by name.
 
 Workers come from a fork server, a process without threads: the parent, in which Arrow's threads run, is never forked.
 """
@@ -14,6 +14,7 @@ import resource
 import signal
 import traceback
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -174,10 +175,8 @@ class Supervisor(Generic[Task, Result]):
                 if task is None:
                     return
                 worker.task = task
-                try:
+                with suppress(BrokenPipeError, ConnectionResetError):  # it died just now: its sentinel says so next
                     worker.pipe.send(task)
-                except (BrokenPipeError, ConnectionResetError):
-                    pass  # it died just now: its sentinel says so next
 
     def _collect(self) -> Iterator[tuple[Task, Result]]:
         waited: list[Any] = [worker.pipe for worker in self._workers]
@@ -191,12 +190,13 @@ class Supervisor(Generic[Task, Result]):
 
     def _receive(self, worker: _Worker[Task]) -> Iterator[tuple[Task, Result]]:
         try:
-            if not worker.pipe.poll():
-                raise EOFError
-            failed, value = worker.pipe.recv()
+            message = worker.pipe.recv() if worker.pipe.poll() else None
         except (EOFError, OSError):  # at a message's begin, or within it
+            message = None
+        if message is None:
             self._bury(worker)
             return
+        failed, value = message
         task, worker.task = worker.task, None
         if failed:
             self._failure = self._failure or value
@@ -216,9 +216,7 @@ class Supervisor(Generic[Task, Result]):
             self._again.append(worker.task)
         if self._draining:
             return
-        ended = (
-            f"a worker ended (exit code {worker.process.exitcode}) while {'' if worker.task is None else 'at '}{name}"
-        )
+        ended = f"a worker ended (exit code {worker.process.exitcode}) at {name}"
         if self._strikes[name] >= MOST_STRIKES:
             self._failure = RunFailedError(f"{ended}, the third time", hint="see the system's log for what killed it")
             return
@@ -237,7 +235,7 @@ class Supervisor(Generic[Task, Result]):
                 worker.process.join()
 
 
-_STARTING = "starting"
+_STARTING = "its start"
 
 
 def _work(pipe: Any, start: Callable[[], Callable[[Any], Any]]) -> None:

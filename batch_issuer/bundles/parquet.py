@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -106,9 +106,7 @@ def _checked_root(parquet: pq.ParquetFile, path: Path) -> bytes:
     return bytes(root)
 
 
-def _bundle(
-    row: tuple[str, bytes, bytes] | tuple[str, bytes, bytes, str], root: bytes, problems: tuple[str, ...]
-) -> Bundle:
+def _bundle(row: tuple[Any, ...], root: bytes, problems: tuple[str, ...]) -> Bundle:
     if any(value is None for value in row):
         return Bundle(str(row[0]), {}, (*problems, "a column of its row is null"))
     files = {

@@ -125,18 +125,13 @@ def _members(part: PartBundles, headers: _Headers) -> Iterator[tuple[bytes, ...]
     root = certificate_pem(part.root)
     root_size, root_content = len(root), root + _padding(len(root))
     paddings = [_padding(length) for length in range(_BLOCK)]
-    rows = zip(
-        part.device_uuids,
-        part.private_keys,
-        part.certificates,
-        part.sota_toml or [b""] * len(part.device_uuids),
-        strict=True,
-    )
+    sota_texts = part.sota_toml or [b""] * len(part.device_uuids)
+    rows = zip(part.device_uuids, part.private_keys, part.certificates, sota_texts, strict=True)
     for uuid, private_key, certificate, sota in rows:
         total = sum(uuid)
         key = private_key_pem(private_key)
         leaf = certificate_pem(certificate)
-        members = (
+        members: tuple[bytes, ...] = (
             uuid, headers["", 0, total],
             uuid, headers[PRIVATE_KEY, len(key), total], key, paddings[len(key) % _BLOCK],
             uuid, headers[CERTIFICATE, len(leaf), total], leaf, paddings[len(leaf) % _BLOCK],
@@ -180,11 +175,9 @@ def _parse(header: bytes) -> _Member:
         raise tarfile.HeaderError(f"member {parsed.name!r} does not belong there")
     if parsed.type != expected[0]:
         raise tarfile.HeaderError(f"member {parsed.name!r} is of another kind than expected")
-    problems = ()
+    problems: tuple[str, ...] = ()
     if parsed.mode != expected[1]:
-        problems = (
-            f"the mode of {name or 'the folder'} in the archive is {parsed.mode:04o}, expected {expected[1]:04o}",
-        )
+        problems = (f"the archived mode of {name or 'the folder'} is {parsed.mode:04o}, expected {expected[1]:04o}",)
     return _Member(name, parsed.size, problems)
 
 

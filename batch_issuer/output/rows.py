@@ -35,7 +35,7 @@ ISSUED_COLUMNS = pa.schema(
         ("bundle", pa.string()),
     ]
 )
-"""The columns that every output manifest begins with; `certificate_pem` may follow, then the columns carried through."""
+"""What every output manifest begins with; `certificate_pem` may follow, then the columns carried through."""
 
 CERTIFICATE_COLUMN = "certificate_pem"
 
@@ -95,6 +95,5 @@ def read_commit(path: Path) -> pa.Table:
         with pa.OSFile(str(path)) as file:
             return pa.ipc.open_file(file).read_all()
     except (pa.ArrowException, OSError) as error:
-        raise OutputError(
-            f"the commit record {path.name} is damaged: {error}", hint="restore it from a backup"
-        ) from None
+        message = f"the commit record {path.name} is damaged: {error}"
+        raise OutputError(message, hint="restore it from a backup") from None
