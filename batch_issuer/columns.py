@@ -31,3 +31,10 @@ def binary_column(values: Sequence[bytes]) -> pa.Array:
     offsets = array("i", accumulate(map(len, values), initial=0))
     content = pa.py_buffer(b"".join(values))
     return pa.Array.from_buffers(pa.binary(), len(values), [None, pa.py_buffer(offsets), content])
+
+
+def fixed_text_values(column: pa.Array, width: int) -> list[bytes]:
+    """The values of a text column without nulls whose values all have `width` ASCII characters."""
+    start = column.offset * width
+    characters = column.buffers()[2].slice(start, len(column) * width).to_pybytes()
+    return [characters[offset : offset + width] for offset in range(0, len(characters), width)]
