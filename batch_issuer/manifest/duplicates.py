@@ -1,0 +1,69 @@
+"""Devices that are in the manifest more than once."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_issuer.devices import Rejection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["UniqueDevices"]
+
+_OCTETS = 16
+
+
+class UniqueDevices:
+    """Finds UUIDs that come again; holds 24 octets per device."""
+
+    def __init__(self, column: str) -> None:
+        self._column = column
+        self._keys: list[bytes] = []
+        self._rows: list[pa.Array] = []
+
+    def add(self, rows: pa.ChunkedArray, device_uuids: pa.ChunkedArray) -> None:
+        """Take in some devices: their row numbers, and their UUIDs in lower-case text."""
+        for chunk in device_uuids.chunks:
+            joined = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(chunk)], pa.int32()), chunk), "")
+            self._keys.append(bytes.fromhex(joined[0].as_py().replace("-", "")))
+        self._rows += rows.chunks
+
+    def rejections(self) -> list[Rejection]:
+        """A finding for each row whose UUID a row before it has, naming both, in the order of rows."""
+        octets = b"".join(self._keys)
+        if _surely_distinct(octets):
+            return []
+        keys = pa.Array.from_buffers(pa.binary(_OCTETS), len(octets) // _OCTETS, [None, pa.py_buffer(octets)])
+        return sorted(self._find(keys), key=lambda rejection: rejection.row)
+
+    def _find(self, keys: pa.Array) -> Iterator[Rejection]:
+        rows = pa.chunked_array(self._rows, pa.int64()).combine_chunks()
+        table = pa.table({"key": keys, "row": rows})
+        grouped = table.group_by("key").aggregate([("row", "count"), ("row", "min")])
+        again = grouped.filter(pc.greater(grouped["row_count"], 1))
+        first = dict(zip(again["key"].to_pylist(), again["row_min"].to_pylist(), strict=True))
+        repeated = table.filter(pc.is_in(table["key"], again["key"].combine_chunks()))
+        for key, row in zip(repeated["key"].to_pylist(), repeated["row"].to_pylist(), strict=True):
+            if row != first[key]:
+                h = key.hex()
+                uuid = f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+                message = f"row {row}, column {self._column!r}: {uuid} is in row {first[key]} already"
+                yield Rejection(row, self._column, uuid, "uuid-duplicate", message)
+
+
+def _surely_distinct(octets: bytes) -> bool:
+    """Whether all 16-octet keys differ because their halves, folded together, differ: a fifth of the exact test's time.
+
+    Keys that differ may fold alike, so a no decides nothing.
+    """
+    halves = array("Q", octets)
+    first, second = (
+        pa.Array.from_buffers(pa.uint64(), len(half), [None, pa.py_buffer(half)])
+        for half in (halves[::2], halves[1::2])
+    )
+    return len(pc.unique(pc.bit_wise_xor(first, second))) == len(first)

@@ -1,0 +1,69 @@
+"""A Parquet manifest, read in batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch_issuer.errors import ManifestError
+from batch_issuer.manifest.rows import RawRows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+__all__ = ["MAGIC", "ParquetManifest"]
+
+MAGIC = b"PAR1"
+_CHUNK = 20_000
+
+
+class ParquetManifest:
+    """The rows of a Parquet file.
+
+    Args:
+        file: the file, seekable.
+
+    Attributes:
+        kind: `parquet`.
+        names: the columns' names.
+        types: their Arrow types.
+
+    Raises:
+        ManifestError: it is no whole Parquet file.
+    """
+
+    kind = "parquet"
+
+    def __init__(self, file: BinaryIO) -> None:
+        try:
+            self._file = pq.ParquetFile(file)
+            schema = self._file.schema_arrow
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(error) from None
+        self.names: list[str] = list(schema.names)
+        self.types: list[pa.DataType] = list(schema.types)
+
+    def batches(self) -> Iterator[RawRows]:
+        """The data rows, some thousands at a time.
+
+        Raises:
+            ManifestError: the file is damaged.
+        """
+        row = 1
+        try:
+            for batch in self._file.iter_batches(batch_size=_CHUNK):
+                rows = pa.array(range(row, row + len(batch)), pa.int64())
+                row += len(batch)
+                yield RawRows(rows, batch.columns)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise _damaged(error) from None
+
+
+def _damaged(error: Exception) -> ManifestError:
+    reason = str(error).splitlines()[0].rstrip(".")
+    return ManifestError(
+        f"the manifest is not a whole Parquet file: {reason}", hint="copy or export it again: it may be cut off"
+    )
