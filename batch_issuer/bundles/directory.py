@@ -21,12 +21,12 @@ from batch_issuer.errors import BundleError
 from batch_issuer.files import DIRECTORY_MODE, create_file, make_directory, sync_filesystem, write_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from batch_issuer.bundles.contents import PartBundles
 
-__all__ = ["DirectoryFormat"]
+__all__ = ["DirectoryFormat", "write_device"]
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -96,14 +96,30 @@ class DirectoryFormat:
             os.close(folder)
 
 
+def write_device(folder: int, name: str, files: Iterable[tuple[str, bytes]]) -> int:
+    """Make a device's folder below `folder` (a descriptor) with its files, not yet durable; returns their octets.
+
+    Raises:
+        OSError: as mkdir(2), open(2), write(2); FileExistsError when the name is taken.
+    """
+    make_directory(name, dir_fd=folder)
+    written = 0
+    for file_name, content in files:
+        fd = create_file(f"{name}/{file_name}", FILE_MODES[file_name], dir_fd=folder)
+        try:
+            write_all(fd, content)
+        finally:
+            os.close(fd)
+        written += len(content)
+    return written
+
+
 def _write_devices(part: PartBundles, folder: int) -> int:
     root = certificate_pem(part.root)
     sota_texts = part.sota_toml or [b""] * len(part.device_uuids)
     written = 0
     rows = zip(part.device_uuids, part.private_keys, part.certificates, sota_texts, strict=True)
     for device_uuid, private_key, certificate, sota in rows:
-        name = device_uuid.decode()
-        make_directory(name, dir_fd=folder)
         files = [
             (PRIVATE_KEY, private_key_pem(private_key)),
             (CERTIFICATE, certificate_pem(certificate)),
@@ -111,13 +127,7 @@ def _write_devices(part: PartBundles, folder: int) -> int:
         ]
         if sota:
             files.append((SOTA_TOML, sota))
-        for file_name, content in files:
-            fd = create_file(f"{name}/{file_name}", FILE_MODES[file_name], dir_fd=folder)
-            try:
-                write_all(fd, content)
-            finally:
-                os.close(fd)
-            written += len(content)
+        written += write_device(folder, device_uuid.decode(), files)
     return written
 
 
@@ -126,7 +136,7 @@ def _rename(name: str, source: int, target: int) -> None:
         os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
     except FileNotFoundError:
         _expect_published(target, [name])
-    except (FileExistsError, NotADirectoryError, OSError) as error:
+    except OSError as error:
         raise BundleError(
             f"bundles/{name} is taken by something that this run did not put there: {error.strerror}",
             hint="move it away and resume; nothing of it was followed or changed",

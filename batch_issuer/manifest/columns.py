@@ -117,9 +117,7 @@ def _type_error(name: str, kind: pa.DataType, expected: str) -> ManifestError:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether values of this Arrow type are text, however it is stored."""
-    if pa.types.is_dictionary(kind):
-        return is_text(kind.value_type)
+    """Whether values of this Arrow type are text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 

@@ -44,7 +44,7 @@ class ParquetManifest:
         except (pa.ArrowException, OSError) as error:
             raise _damaged(error) from None
         self.names: list[str] = list(schema.names)
-        self.types: list[pa.DataType] = list(schema.types)
+        self.types: list[pa.DataType] = [_plain(kind) for kind in schema.types]
 
     def batches(self) -> Iterator[RawRows]:
         """The data rows, some thousands at a time.
@@ -57,9 +57,18 @@ class ParquetManifest:
             for batch in self._file.iter_batches(batch_size=_CHUNK):
                 rows = pa.array(range(row, row + len(batch)), pa.int64())
                 row += len(batch)
-                yield RawRows(rows, batch.columns)
+                columns = [
+                    column if column.type == kind else column.cast(kind)
+                    for column, kind in zip(batch.columns, self.types, strict=True)
+                ]
+                yield RawRows(rows, columns)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _damaged(error) from None
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type without its dictionary: each part is stored by itself, and would need a dictionary of its own."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _damaged(error: Exception) -> ManifestError:

@@ -14,7 +14,6 @@ from batch_issuer.manifest.rows import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from pathlib import Path
     from typing import BinaryIO
 
     import pyarrow as pa
@@ -28,7 +27,7 @@ class Manifest:
     """A manifest, open; a context manager.
 
     Args:
-        path: its file.
+        file: the file, open for reading, at its begin; closed with the manifest.
         name: what to call it in messages.
         reserved: the output manifest's own column names.
 
@@ -39,15 +38,12 @@ class Manifest:
         types: the columns' Arrow types; None for CSV, where all is text.
 
     Raises:
-        ManifestError: it cannot be opened, is empty, or its columns are not a manifest's.
+        ManifestError: it is empty, or its columns are not a manifest's.
     """
 
-    def __init__(self, path: Path, name: str, *, reserved: Collection[str]) -> None:
+    def __init__(self, file: BinaryIO, name: str, *, reserved: Collection[str]) -> None:
         self._name = name
-        try:
-            self._file = path.open("rb")
-        except OSError as error:
-            raise ManifestError(f"the manifest {name} cannot be opened: {error.strerror}") from None
+        self._file = file
         try:
             self._status = os.fstat(self._file.fileno())
             self.sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from batch_issuer.devices import CertificateDer, DeviceRequest
-from batch_issuer.minting.keys import POINT_OFFSET
+from batch_issuer.devices import UUID_LENGTH, CertificateDer, DeviceRequest
+from batch_issuer.minting.keys import POINT_OFFSET, SEC1_LENGTH
 from batch_issuer.minting.reference import device_certificate
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ _ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 _LONGEST_SIGNATURE = 72
 """Octets of the longest ECDSA-Sig-Value of P-256: SEQUENCE of two INTEGERs of 33 octets."""
 
+_KEY_IDENTIFIER_LENGTH = 20
+
 _MARKER = DeviceRequest("0f1e2d3c-4b5a-4978-8697-a5b4c3d2e1f0")
 _MARKER_SERIAL = bytes.fromhex("7e6d5c4b3a2918071625344352617081900fabcd")
 
@@ -57,6 +59,12 @@ class CertificateTemplate:
     pieces: tuple[bytes, bytes, bytes, bytes, bytes]
     heads: tuple[bytes, ...]
     tails: tuple[bytes, ...]
+
+    @property
+    def longest(self) -> int:
+        """Octets of the longest certificate."""
+        own = SERIAL_LENGTH + UUID_LENGTH + SEC1_LENGTH - POINT_OFFSET + _KEY_IDENTIFIER_LENGTH
+        return len(self.heads[-1]) + sum(map(len, self.pieces)) + own + len(self.tails[-1]) + _LONGEST_SIGNATURE
 
 
 def serial_numbers(octets: bytes) -> bytes:

@@ -17,7 +17,7 @@ from batch_issuer.files import PUBLIC_MODE, create_file
 from batch_issuer.output.rows import ISSUED_COLUMNS, read_commit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from batch_issuer.output.folder import OutputFolder
@@ -108,38 +108,50 @@ def csv_can_hold(kind: pa.DataType) -> bool:
     return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
-def issued_rows(folder: OutputFolder, record: RunRecord) -> Iterator[pa.Table]:
+def issued_rows(folder: OutputFolder, record: RunRecord, *, also: Sequence[str] = ()) -> Iterator[pa.Table]:
     """What was issued, in the manifest's order: the columns of `ISSUED_COLUMNS`, some thousands of rows at a time.
 
     Of a finished run these are the output manifest's rows, of an unfinished one those of its committed parts.
 
+    Args:
+        folder: the run's.
+        record: what was asked.
+        also: further columns, each as text where the manifest has it.
+
     Raises:
         OutputError: the manifest or a commit record is missing or damaged.
     """
-    names = ISSUED_COLUMNS.names
     path = folder.manifest(record.manifest_format)
     try:
         if not folder.summary.exists():
             for index in range(record.parts):
                 if folder.commit(index).exists():
-                    yield read_commit(folder.commit(index)).select(names)
+                    rows = read_commit(folder.commit(index))
+                    schema = _read_schema(rows.column_names, also)
+                    yield rows.select(schema.names).cast(schema)
         elif record.manifest_format == "parquet":
             with pq.ParquetFile(path) as parquet:
-                for batch in parquet.iter_batches(columns=names):
-                    yield pa.Table.from_batches([batch]).cast(ISSUED_COLUMNS)
+                schema = _read_schema(parquet.schema_arrow.names, also)
+                for batch in parquet.iter_batches(columns=schema.names):
+                    yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
         else:
-            yield from _csv_rows(path)
+            yield from _csv_rows(path, also)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise OutputError(f"{path.name} is missing or damaged: {error}") from None
 
 
-def _csv_rows(path: Path) -> Iterator[pa.Table]:
-    names = ISSUED_COLUMNS.names
+def _read_schema(names: Sequence[str], also: Sequence[str]) -> pa.Schema:
+    return pa.schema([*ISSUED_COLUMNS, *(pa.field(name, pa.string()) for name in also if name in names)])
+
+
+def _csv_rows(path: Path, also: Sequence[str]) -> Iterator[pa.Table]:
+    with path.open(encoding="utf-8", newline="") as file:
+        schema = _read_schema(next(csv.reader(file), []), also)
     with pa.csv.open_csv(
         path,
         pa.csv.ReadOptions(block_size=_CSV_BLOCK),
         pa.csv.ParseOptions(newlines_in_values=True),
-        pa.csv.ConvertOptions(include_columns=names, column_types=ISSUED_COLUMNS),
+        pa.csv.ConvertOptions(include_columns=schema.names, column_types=schema),
     ) as reader:
         for batch in reader:
             yield pa.Table.from_batches([batch])

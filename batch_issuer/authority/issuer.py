@@ -1,0 +1,183 @@
+"""Loading is checking: an `Issuer` exists only for a device CA that can sign certificates that gateways accept.
+
+The steps of `load_issuer`; the first that fails is the error:
+
+1. The directory and its files are there.
+2. The root is a CA, signed by itself, valid now, and allows a CA below it.
+3. The device CA is a CA on P-256, valid now, issued by the root, with the root's factory as its organizational unit
+   and a subject that can be copied octet by octet.
+4. The key is the certificate's: a signature of one verifies with the other.
+5. The gateway's hosts, if there is a `tls-crt`.
+
+Sources: RFC 5280 sections 4.1 and 4.2; Go's and OpenSSL's chain rules where they are stricter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from batch_issuer.authority import checks
+from batch_issuer.authority.layout import PkiDirectory
+from batch_issuer.authority.names import host_fault
+from batch_issuer.authority.signers import read_key
+from batch_issuer.errors import AuthorityError
+from batch_issuer.profiles import ValidityWindow
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from batch_issuer.authority.signers import Passphrase, SignerSource
+
+__all__ = ["Issuer", "load_issuer"]
+
+_OTHERS = 0o077
+"""Mode bits of everybody but the owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """A device CA that was checked, with the key it signs with. Picklable.
+
+    Attributes:
+        name: what the directory calls it, such as `local-ca`.
+        certificate: its certificate, DER.
+        root: the root's certificate, DER.
+        factory: the organizational unit of every device.
+        subject_key_identifier: the value in the CA's extension, for the devices' authorityKeyIdentifier, or None. It
+            is copied and never computed: CAs made by Go 1.25 and later have truncated SHA-256 there, others SHA-1.
+        window: the CA's own validity.
+        hosts: the DNS names of `tls-crt` in order, gateway first and then ostree; () if there are none to be used.
+        key: what signs. Not shown by repr.
+        warnings: sentences about what is allowed and not right.
+    """
+
+    name: str
+    certificate: bytes
+    root: bytes
+    factory: str
+    subject_key_identifier: bytes | None
+    window: ValidityWindow
+    hosts: tuple[str, ...]
+    key: SignerSource = field(repr=False)
+    warnings: tuple[str, ...]
+
+
+def load_issuer(pki: Path, name: str, *, now: datetime, passphrase: Passphrase | None = None) -> Issuer:
+    """The device CA `name` of the directory `pki`, fit to sign.
+
+    Args:
+        pki: the PKI directory.
+        name: the CA's files without their suffix.
+        now: UTC.
+        passphrase: asked with the key's file name, if the key is encrypted.
+
+    Raises:
+        AuthorityError: it is not there or not fit; the text says which rule it breaks.
+    """
+    directory = PkiDirectory(pki)
+    paths = (directory.root_certificate, directory.ca_certificate(name), directory.ca_key(name))
+    _check_there(directory, paths)  # 1
+    root_path, ca_path, key_path = paths
+    root = _checked_root(root_path, now)  # 2
+    ca = checks.read_certificate(ca_path)  # 3
+    public_key = checks.p256_key(ca_path.name, ca)
+    checks.check_ca(ca_path.name, ca)
+    checks.check_issued_by(ca_path.name, ca, root_path.name, root)
+    checks.check_valid(ca_path.name, ca, now)
+    checks.check_subject_bytes(ca_path.name, ca)
+    factory = checks.factory_of(ca_path.name, ca, root_path.name, root)
+    key, mode = read_key(key_path, passphrase)  # 4
+    _check_pair(key_path, key, ca_path, public_key)
+    hosts, warnings = _hosts(directory, root, now)  # 5
+    identifier = checks.find_extension(ca, x509.SubjectKeyIdentifier)
+    return Issuer(
+        name=name,
+        certificate=ca.public_bytes(Encoding.DER),
+        root=root.public_bytes(Encoding.DER),
+        factory=factory,
+        subject_key_identifier=None if identifier is None else identifier.digest,
+        window=ValidityWindow(ca.not_valid_before_utc, ca.not_valid_after_utc),
+        hosts=hosts,
+        key=key,
+        warnings=(*_key_warnings(key_path, mode), *_certificate_warnings(root_path, root, ca_path, ca), *warnings),
+    )
+
+
+def _check_there(directory: PkiDirectory, paths: tuple[Path, ...]) -> None:
+    if not directory.path.is_dir():
+        raise AuthorityError(
+            f"the PKI directory {directory.path} does not exist",
+            hint="--pki names another one; `batch-issuer ca create DIR --factory NAME` makes one",
+        )
+    if missing := ", ".join(path.name for path in paths if not path.exists()):
+        raise AuthorityError(
+            f"the PKI directory {directory.path} lacks {missing}",
+            hint="--pki names another directory, --ca-name another device CA in it",
+        )
+
+
+def _checked_root(path: Path, now: datetime) -> x509.Certificate:
+    root = checks.read_certificate(path)
+    checks.check_ca(path.name, root)
+    checks.check_issued_by(path.name, root, path.name, root)
+    checks.check_valid(path.name, root, now)
+    checks.check_room_below(path.name, root)
+    return root
+
+
+def _check_pair(key_path: Path, key: SignerSource, ca_path: Path, public_key: ec.EllipticCurvePublicKey) -> None:
+    # By a trial signature and not by comparing public keys: a damaged SEC1 file can hold the right public key beside
+    # another private one, and a token shows no private key at all.
+    trial = b"batch-issuer: does this key belong to this certificate?"
+    try:
+        public_key.verify(key.open()(trial), trial, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise AuthorityError(
+            f"{key_path.name} must be the key of {ca_path.name}; its signature does not verify with that certificate"
+        ) from None
+
+
+def _hosts(directory: PkiDirectory, root: x509.Certificate, now: datetime) -> tuple[tuple[str, ...], list[str]]:
+    """The gateway's hosts and what is to be said of its certificate."""
+    path = directory.tls_certificate
+    if not path.exists():
+        return (), []
+    server = checks.read_certificate(path)
+    warnings = []
+    try:
+        checks.check_issued_by(path.name, server, directory.root_certificate.name, root)
+        checks.check_valid(path.name, server, now)
+    except AuthorityError as fault:
+        warnings.append(f"devices will not trust the gateway: {fault}")
+    names = checks.find_extension(server, x509.SubjectAlternativeName)
+    hosts = () if names is None else tuple(names.get_values_for_type(x509.DNSName))
+    for host in hosts:
+        if fault_text := host_fault(host):
+            # A name less would make another one the gateway's, so none is used.
+            return (), [*warnings, f"{path.name} names no usable hosts: a host {fault_text}: {host!r}"]
+    return hosts, warnings
+
+
+def _key_warnings(path: Path, mode: int) -> list[str]:
+    if mode & _OTHERS:
+        return [f"{path.name} must be its owner's alone, mode 0400; it has mode {mode:04o}"]
+    return []
+
+
+def _certificate_warnings(root_path: Path, root: x509.Certificate, path: Path, ca: x509.Certificate) -> list[str]:
+    warnings = [
+        f"{file.name} has a critical extension that was not checked and that gateways may refuse: {oid}"
+        for file, certificate in ((root_path, root), (path, ca))
+        for oid in checks.unchecked_extensions(certificate)
+    ]
+    if root.not_valid_after_utc < ca.not_valid_after_utc:
+        warnings.append(f"{root_path.name} ends before {path.name}, on {root.not_valid_after_utc:%Y-%m-%d}")
+    return warnings

@@ -1,0 +1,136 @@
+"""The PKI directory: what its files are called, who may read them, and how they are written once and read.
+
+Names and modes are fioctl's, whose readers are strict: a key or certificate file is exactly one PEM block with no
+octet after its last line, and a key is SEC1 (`EC PRIVATE KEY`, RFC 5915). What others wrote is read liberally.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from batch_issuer.errors import AuthorityError
+from batch_issuer.files import write_new
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+__all__ = ["FILE_MODE", "LOCAL_CA_NAME", "PkiDirectory", "pem_labels", "read_file", "write_certificate", "write_key"]
+
+FILE_MODE = 0o400
+"""Every file of the directory, keys and certificates alike, as fioctl has it: made once, never changed."""
+
+LOCAL_CA_NAME = "local-ca"
+"""The device CA that signs unless another is named."""
+
+_ROOT_NAME = "factory_ca"
+_PEM_LABEL = re.compile(r"^-----BEGIN ([A-Z0-9 ]+)-----", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class PkiDirectory:
+    """The paths of a factory's PKI.
+
+    Attributes:
+        path: DIR.
+    """
+
+    path: Path
+
+    @property
+    def root_key(self) -> Path:
+        """The root's private key; not there when a token holds it."""
+        return self.path / f"{_ROOT_NAME}.key"
+
+    @property
+    def root_certificate(self) -> Path:
+        """The root's certificate. Written last, so its presence says that the PKI is whole."""
+        return self.path / f"{_ROOT_NAME}.pem"
+
+    @property
+    def tls_certificate(self) -> Path:
+        """The device gateway's server certificate; its DNS names are the gateway's host and then the ostree host."""
+        return self.path / "tls-crt"
+
+    @property
+    def gateway(self) -> Path:
+        """Keys that belong to the server and not to the factory: fioctl's directories have no such folder."""
+        return self.path / "gateway"
+
+    @property
+    def tls_key(self) -> Path:
+        """The private key of `tls_certificate`."""
+        return self.gateway / "tls.key"
+
+    def ca_key(self, name: str) -> Path:
+        """The private key of the device CA `name`.
+
+        Raises:
+            AuthorityError: `name` is not a device CA's.
+        """
+        return self.path / f"{_device_ca_name(name)}.key"
+
+    def ca_certificate(self, name: str) -> Path:
+        """The certificate of the device CA `name`.
+
+        Raises:
+            AuthorityError: `name` is not a device CA's.
+        """
+        return self.path / f"{_device_ca_name(name)}.pem"
+
+
+def _device_ca_name(name: str) -> str:
+    if not name or name.startswith(".") or "/" in name or "\0" in name:
+        raise AuthorityError(
+            f"a CA's name must be a plain file name without a suffix; it is {name!r}",
+            hint=f"NAME stands for NAME.pem and NAME.key in the PKI directory, as in --ca-name {LOCAL_CA_NAME}",
+        )
+    if name == _ROOT_NAME:
+        raise AuthorityError(
+            "devices must be signed by a device CA; factory_ca is the root",
+            hint="gateways trust device CAs, so the root's key can stay offline",
+        )
+    return name
+
+
+def pem_labels(text: bytes) -> list[str]:
+    """The labels of the PEM blocks in `text`, in order (RFC 7468 section 2)."""
+    return _PEM_LABEL.findall(text.decode("ascii", "replace"))
+
+
+def read_file(path: Path) -> tuple[bytes, int]:
+    """The content and the mode of a file of the directory, both of the very file that was opened.
+
+    Raises:
+        AuthorityError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(), os.fstat(file.fileno()).st_mode & 0o7777
+    except OSError as error:
+        raise AuthorityError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def write_certificate(path: Path, certificate: x509.Certificate) -> None:
+    """Create `path`, which must not exist, as one durable PEM block of `certificate`.
+
+    Raises:
+        OSError: as `files.write_new`.
+    """
+    write_new(path, [certificate.public_bytes(Encoding.PEM)], FILE_MODE)
+
+
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    """Create `path`, which must not exist, as one durable PEM block of `key` in SEC1 form.
+
+    Raises:
+        OSError: as `files.write_new`.
+    """
+    write_new(path, [key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())], FILE_MODE)

@@ -1,0 +1,122 @@
+"""What a CA signs with: sources of signatures that travel to a worker process and are opened there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+
+from batch_issuer.authority.layout import pem_labels, read_file
+from batch_issuer.errors import AuthorityError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+__all__ = ["FileKey", "Passphrase", "SignerSource", "read_key"]
+
+_KEY_LABELS = ("EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
+_HOW_TO_DECRYPT = "give its passphrase by --ca-passphrase-file or $BATCH_ISSUER_CA_PASSPHRASE"
+
+
+class Passphrase(Protocol):
+    """Where the passphrase of an encrypted key comes from; asked only if there is one to decrypt."""
+
+    def __call__(self, file_name: str, /) -> bytes:
+        """The passphrase of the key file `file_name`."""
+
+
+class SignerSource(Protocol):
+    """A CA's key, wherever it is. Picklable; every process opens it for itself."""
+
+    def open(self) -> Callable[[bytes], bytes]:
+        """A function that gives the DER `ECDSA-Sig-Value` over the SHA-256 of its argument (RFC 5758 section 3.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileKey:
+    """A P-256 key out of a file, already decrypted.
+
+    Attributes:
+        der: the key, SEC1 or PKCS#8. Not shown by repr.
+    """
+
+    der: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, key: ec.EllipticCurvePrivateKey) -> FileKey:
+        """The source that signs with `key`."""
+        return cls(key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+
+    def open(self, *, deterministic: bool = False) -> Callable[[bytes], bytes]:
+        """The signing function of this key.
+
+        Args:
+            deterministic: nonces by RFC 6979, so that the same data gives the same signature: for comparing
+                certificates octet by octet.
+        """
+        # Nonces are random otherwise. OpenSSL makes each of fresh randomness together with the private key and the
+        # message's digest (BN_generate_dsa_nonce), so even a random generator that repeats itself, as in a cloned
+        # virtual machine, gives no two messages the same nonce, which is what would give the key away.
+        key = load_der_private_key(self.der, None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise AuthorityError("a CA's key must be on the curve P-256; it is not")
+        algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=deterministic)
+        return partial(key.sign, signature_algorithm=algorithm)
+
+
+def read_key(path: Path, passphrase: Passphrase | None) -> tuple[FileKey, int]:
+    """The P-256 key in a PEM file, and the file's mode.
+
+    SEC1 and PKCS#8 are read, plain or encrypted, with or without the EC PARAMETERS block that openssl writes first.
+
+    Args:
+        path: the key file.
+        passphrase: asked for the passphrase if the key is encrypted.
+
+    Raises:
+        AuthorityError: the file is not one such key, or it is encrypted and the passphrase is missing or wrong.
+    """
+    text, mode = read_file(path)
+    labels = [label for label in pem_labels(text) if label != "EC PARAMETERS"]
+    if len(labels) != 1 or labels[0] not in _KEY_LABELS:
+        found = ", ".join(labels) or "none"
+        raise AuthorityError(f"{path.name} must hold one PEM private key; its PEM blocks are: {found}")
+    key = _decode(path, text, passphrase)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        kind = key.curve.name if isinstance(key, ec.EllipticCurvePrivateKey) else type(key).__name__
+        raise AuthorityError(f"{path.name} must be a P-256 key; it is {kind}")
+    return FileKey.of(key), mode
+
+
+def _decode(path: Path, text: bytes, passphrase: Passphrase | None) -> PrivateKeyTypes:
+    try:
+        return load_pem_private_key(text, None)
+    except TypeError:  # what the library says of an encrypted key, and of nothing else
+        return _decrypt(path, text, passphrase)
+    except (ValueError, UnsupportedAlgorithm):
+        raise AuthorityError(f"{path.name} is not a readable private key") from None
+
+
+def _decrypt(path: Path, text: bytes, passphrase: Passphrase | None) -> PrivateKeyTypes:
+    if passphrase is None:
+        raise AuthorityError(f"{path.name} is encrypted and no passphrase was given", hint=_HOW_TO_DECRYPT) from None
+    try:
+        return load_pem_private_key(text, passphrase(path.name))
+    except (TypeError, ValueError, UnsupportedAlgorithm):  # a TypeError for the empty one
+        raise AuthorityError(
+            f"{path.name} cannot be decrypted with the passphrase that was given", hint=_HOW_TO_DECRYPT
+        ) from None

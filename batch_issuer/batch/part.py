@@ -1,0 +1,180 @@
+"""Steps 2 to 4 of a run, one part at a time, in a worker process: mint and stage, commit, publish."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from batch_issuer.batch.claim import share_worker_lock
+from batch_issuer.batch.spill import PlanReader
+from batch_issuer.batch.terms import device_issuance, sota_settings
+from batch_issuer.bundles.contents import PartBundles, certificate_pem
+from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.sota import sota_toml
+from batch_issuer.columns import fixed_text_values
+from batch_issuer.devices import UUID_LENGTH, CertificateDer
+from batch_issuer.errors import OutputError
+from batch_issuer.files import PRIVATE_MODE, replace_file
+from batch_issuer.manifest.rows import CARRIED_PREFIX
+from batch_issuer.minting.keys import key_engine
+from batch_issuer.minting.mint import Mint
+from batch_issuer.output.folder import part_name
+from batch_issuer.output.rows import commit_table, encode_commit, read_commit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from batch_issuer.authority.issuer import Issuer
+    from batch_issuer.devices import MintedPart
+    from batch_issuer.output.folder import OutputFolder
+    from batch_issuer.output.record import RunRecord
+
+__all__ = ["PartDone", "PartWork"]
+
+
+@dataclass(frozen=True, slots=True)
+class PartDone:
+    """What a worker reports of a part.
+
+    Attributes:
+        devices: how many it has.
+        octets: what its bundles take; 0 when they were there already.
+        minted: whether it was made now, and not committed by an earlier run or worker.
+    """
+
+    devices: int
+    octets: int
+    minted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartWork:
+    """A worker's start: picklable, and called once in each worker.
+
+    Attributes:
+        folder: the run's.
+        record: what was asked.
+        issuer: the CA with its key's source, which each worker opens for itself.
+        engine: the device keys' engine.
+    """
+
+    folder: OutputFolder
+    record: RunRecord
+    issuer: Issuer
+    engine: str = "openssl"
+
+    def __call__(self) -> Callable[[int], PartDone]:
+        """Open what a worker needs; returns what makes the part at an index.
+
+        The function returned raises what its steps raise: OSError, OutputError, BundleError, TemplateMismatch.
+        """
+        return _PartWorker(self).make
+
+
+class _PartWorker:
+    def __init__(self, work: PartWork) -> None:
+        self._folder, self._record = work.folder, work.record
+        self._lock = share_worker_lock(work.folder)
+        self._plan = PlanReader(work.folder.plan)
+        self._format = bundle_format(work.record.format)
+        self._sota = sota_settings(work.record)
+        self._root = CertificateDer(work.issuer.root)
+        self._window = (work.record.starts, work.record.ends)
+        public_key = x509.load_der_x509_certificate(work.issuer.certificate).public_key()
+        assert isinstance(public_key, ec.EllipticCurvePublicKey)  # noqa: S101 - loading the issuer checked it
+        sign = work.issuer.key.open()
+        self._mint = Mint(device_issuance(work.record), key_engine(work.engine), sign, public_key)
+        # Nothing below makes cycles; the collector would walk every key and certificate of the part for nothing.
+        gc.freeze()
+        gc.disable()
+
+    def make(self, index: int) -> PartDone:
+        rows = self._plan.part(index)
+        name = part_name(index)
+        uuid_column = rows.column("device_uuid")
+        device_uuids = fixed_text_values(uuid_column, UUID_LENGTH)
+        commit = self._folder.commit(index)
+        octets, minted = 0, not commit.exists()
+        if minted:
+            octets = self._stage_and_commit(rows, device_uuids, name, commit)
+        else:
+            _check_commit(commit, uuid_column)
+        # 4 Publish. Idempotent: for a part that was committed before, this does what was left to do.
+        self._format.publish(self._folder.staging, self._folder.bundles, name, device_uuids)
+        return PartDone(len(device_uuids), octets, minted)
+
+    def _stage_and_commit(self, rows: pa.RecordBatch, device_uuids: list[bytes], name: str, commit: Path) -> int:
+        # 2 Mint and stage, after sweeping what a killed worker may have left of this part.
+        _sweep(self._folder.staging, name)
+        part = self._mint.part(device_uuids, self._production(rows))
+        bundles = PartBundles(
+            part.device_uuids, part.private_keys, part.certificates, self._root, self._sota_texts(rows)
+        )
+        octets = self._format.stage(bundles, self._folder.staging, name)
+        # 3 Commit: from the rename on these devices are issued, and not before.
+        table = self._commit_table(rows, part, name)
+        replace_file(commit, [encode_commit(table)], PRIVATE_MODE, scratch=self._folder.staging)
+        return octets
+
+    def _production(self, rows: pa.RecordBatch) -> bool | list[bool]:
+        column = rows.column("production")
+        if column.null_count == len(column):
+            return self._record.production
+        flags: list[bool] = column.fill_null(self._record.production).to_pylist()
+        return flags
+
+    def _sota_texts(self, rows: pa.RecordBatch) -> list[bytes] | None:
+        if self._sota is None:
+            return None
+        sota, names = self._sota, set(rows.schema.names)
+        columns = [
+            rows.column(CARRIED_PREFIX + name).to_pylist() if CARRIED_PREFIX + name in names else [None] * len(rows)
+            for name in ("hardware_id", "tag", "apps")
+        ]
+        texts: dict[tuple[str | None, ...], bytes] = {}
+        wanted = list(zip(*columns, strict=True))
+        for hardware_id, tag, apps in set(wanted):
+            texts[hardware_id, tag, apps] = sota_toml(
+                sota, hardware_id=hardware_id or sota.hardware_id or "", tag=tag or sota.tag, apps=apps
+            )
+        return [texts[key] for key in wanted]
+
+    def _commit_table(self, rows: pa.RecordBatch, part: MintedPart, name: str) -> pa.Table:
+        certificates = None
+        if self._record.with_certificates:
+            certificates = [certificate_pem(certificate).decode() for certificate in part.certificates]
+        carried = {
+            column.removeprefix(CARRIED_PREFIX): rows.column(column)
+            for column in rows.schema.names
+            if column.startswith(CARRIED_PREFIX)
+        }
+        return commit_table(
+            rows.column("row"),
+            rows.column("device_uuid"),
+            part,
+            self._window,
+            self._format.locations(name, part.device_uuids),
+            certificates=certificates,
+            carried=carried,
+        )
+
+
+def _sweep(staging: Path, name: str) -> None:
+    for left in (*staging.glob(name), *staging.glob(f"{name}.*")):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+
+
+def _check_commit(commit: Path, device_uuids: pa.Array) -> None:
+    if not read_commit(commit)["device_uuid"].combine_chunks().equals(device_uuids):
+        raise OutputError(f"the commit record {commit.name} is of other devices", hint="restore it from a backup")

@@ -1,0 +1,192 @@
+"""Step 1 of a run: the whole manifest is read and checked, and everything fixed, before the first key is made."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from batch_issuer import __version__, profiles
+from batch_issuer.batch.hosts import choose_hosts
+from batch_issuer.batch.spill import PlanWriter, drop_rows
+from batch_issuer.bundles.format import bundle_format
+from batch_issuer.errors import ManifestError, RowsRejectedError
+from batch_issuer.manifest.duplicates import UniqueDevices
+from batch_issuer.manifest.reading import Manifest
+from batch_issuer.manifest.rows import RowRules
+from batch_issuer.output.manifest import csv_can_hold
+from batch_issuer.output.record import RunRecord, format_time
+from batch_issuer.output.rows import CERTIFICATE_COLUMN, ISSUED_COLUMNS
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from batch_issuer.authority.issuer import Issuer
+    from batch_issuer.batch.request import RunRequest
+    from batch_issuer.devices import Rejection
+
+__all__ = ["Plan", "make_plan", "open_manifest"]
+
+_RESERVED = frozenset((*ISSUED_COLUMNS.names, CERTIFICATE_COLUMN)) - {"device_uuid"}
+_COPY_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run, accepted.
+
+    Attributes:
+        record: what `run.json` will say.
+        rejections: rows that are not issued, in their order.
+        warnings: sentences for the user.
+    """
+
+    record: RunRecord
+    rejections: list[Rejection]
+    warnings: list[str]
+
+
+def open_manifest(request: RunRequest, spool: Path | None) -> BinaryIO:
+    """The manifest's file, seekable; standard input is copied to `spool` first, or to memory without one.
+
+    Raises:
+        ManifestError: it cannot be opened.
+        OSError: the copy cannot be written.
+    """
+    if request.manifest is not None:
+        try:
+            return request.manifest.open("rb")
+        except OSError as error:
+            raise ManifestError(f"the manifest {request.manifest} cannot be opened: {error.strerror}") from None
+    copy = os.fdopen(os.memfd_create("manifest"), "w+b") if spool is None else spool.open("w+b")
+    while chunk := sys.stdin.buffer.read(_COPY_CHUNK):
+        copy.write(chunk)
+    copy.seek(0)
+    return copy
+
+
+def make_plan(request: RunRequest, issuer: Issuer, file: BinaryIO, *, now: datetime, spill: Path | None) -> Plan:
+    """Read and check the whole manifest, fix the run's record.
+
+    Args:
+        request: the options.
+        issuer: the CA, checked.
+        file: the manifest.
+        now: UTC.
+        spill: where the accepted rows go, part by part; None for a dry run.
+
+    Raises:
+        ManifestError: the manifest as a file is not usable.
+        RowsRejectedError: rows are rejected and the run is not to go on without them, or none is left.
+        RefusedError: an option is not usable.
+        OSError: the spill cannot be written.
+    """
+    bundle_format(request.format)
+    with Manifest(file, request.manifest_name, reserved=_RESERVED) as manifest:
+        has_column = "hardware_id" in manifest.layout.roles
+        sota, warnings = choose_hosts(request, issuer.hosts, has_hardware_column=has_column)
+        warnings += [
+            f"the manifest's column {name!r} is called {new!r} in the output, which has a {name!r} of its own"
+            for name, new in manifest.layout.renamed.items()
+        ]
+        kind = request.manifest_format or manifest.kind
+        if kind == "csv" and manifest.types is not None:
+            _check_csv_types(manifest)
+        rules = RowRules(hardware_id_required=sota is not None and request.hardware_id is None)
+        read, rejections = _read_rows(manifest, rules, spill, request.part_size)
+        sha256, manifest_kind = manifest.sha256, manifest.kind
+    rejected = len({rejection.row for rejection in rejections})
+    if rejections and (not request.skip_rejects or rejected == read):
+        raise _rejected(rejections, rejected, read)
+    window, clamped = _window(request, issuer, now)
+    record = RunRecord(
+        version=__version__,
+        manifest=request.manifest_name,
+        manifest_sha256=sha256,
+        manifest_kind=manifest_kind,
+        rows=read,
+        accepted=read - rejected,
+        skip_rejects=request.skip_rejects,
+        factory=issuer.factory,
+        ca_name=issuer.name,
+        ca_certificate=_pem(issuer.certificate),
+        root_certificate=_pem(issuer.root),
+        format=request.format,
+        part_size=request.part_size,
+        days=request.days,
+        backdate=request.backdate,
+        not_before=format_time(window.not_before),
+        not_after=format_time(window.not_after),
+        production=request.production,
+        gateway=sota and sota.gateway,
+        ostree=sota and sota.ostree,
+        hardware_id=sota and sota.hardware_id,
+        tag=sota and sota.tag,
+        manifest_format=kind,
+        with_certificates=request.with_certificates,
+        spreadsheet_safe=request.spreadsheet_safe,
+    )
+    return Plan(record, rejections, [*issuer.warnings, *warnings, *clamped])
+
+
+def _read_rows(manifest: Manifest, rules: RowRules, spill: Path | None, part_size: int) -> tuple[int, list[Rejection]]:
+    """Read all rows: how many there are, and the findings; the accepted rows go to `spill`."""
+    devices = UniqueDevices(manifest.layout.names[manifest.layout.uuid])
+    rejections: list[Rejection] = []
+    read = 0
+    with PlanWriter(spill, part_size) as plan:
+        for checked in manifest.rows(rules):
+            read += checked.read
+            rejections += checked.rejections
+            devices.add(checked.accepted["row"], checked.accepted["device_uuid"])
+            plan.add(checked.accepted)
+    again = devices.rejections()
+    if again and spill is not None:
+        drop_rows(spill, part_size, [rejection.row for rejection in again])
+    return read, sorted(rejections + again, key=lambda rejection: rejection.row)
+
+
+def _check_csv_types(manifest: Manifest) -> None:
+    for place, name in manifest.layout.carried:
+        kind = (manifest.types or [])[place]
+        if not csv_can_hold(kind):
+            raise ManifestError(
+                f"column {name!r} of the manifest has type {kind}, which CSV cannot hold",
+                hint="take --manifest-format parquet",
+            )
+
+
+def _rejected(rejections: list[Rejection], rejected: int, read: int) -> RowsRejectedError:
+    if rejected == read:
+        return RowsRejectedError(f"all {read} rows of the manifest are rejected", rejections)
+    return RowsRejectedError(
+        f"{rejected} of the manifest's {read} rows are rejected; nothing was issued",
+        rejections,
+        hint="mend them, or issue the others with --skip-rejects",
+    )
+
+
+def _window(request: RunRequest, issuer: Issuer, now: datetime) -> tuple[profiles.ValidityWindow, list[str]]:
+    """The certificates' validity, within the CA's; and a sentence when it was asked for longer."""
+    now = now.replace(microsecond=0)
+    asked = now + timedelta(days=request.days)
+    not_before = max(now - timedelta(seconds=request.backdate), issuer.window.not_before)
+    not_after = min(asked, issuer.window.not_after)
+    if not_after < asked:
+        end = f"{not_after:%Y-%m-%d}"
+        return profiles.ValidityWindow(not_before, not_after), [
+            f"--days {request.days} would end on {asked:%Y-%m-%d}, after {issuer.name} itself: "
+            f"certificates end with it, on {end}"
+        ]
+    return profiles.ValidityWindow(not_before, not_after), []
+
+
+def _pem(certificate: bytes) -> str:
+    return x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM).decode()

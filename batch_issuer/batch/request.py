@@ -1,0 +1,63 @@
+"""What a user asks of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["RunRequest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """The options of `batch-issuer issue`.
+
+    Attributes:
+        manifest: CSV or Parquet; None reads CSV from standard input.
+        pki: the PKI directory.
+        ca_name: the device CA in it.
+        out: the output folder.
+        format: how bundles are stored.
+        workers: processes.
+        part_size: devices per part.
+        days: validity, clamped to the CA's.
+        backdate: seconds that notBefore lies back, never before the CA's.
+        production: whether devices are of production unless their row says otherwise.
+        hardware_id: for `sota.toml`, of devices whose row names none.
+        tag: the same.
+        gateway: host or host:port; None takes it from `tls-crt`.
+        ostree: the same.
+        skip_rejects: go on without rejected rows.
+        resume: go on where a run stopped.
+        manifest_format: of the output manifest; None is the input's.
+        with_certificates: add `certificate_pem` to it.
+        spreadsheet_safe: neutralise formulas in its CSV.
+    """
+
+    manifest: Path | None
+    pki: Path
+    ca_name: str = "local-ca"
+    out: Path
+    format: str = "dir"
+    workers: int
+    part_size: int = 5000
+    days: int = 7300
+    backdate: int = 3600
+    production: bool = False
+    hardware_id: str | None = None
+    tag: str | None = None
+    gateway: str | None = None
+    ostree: str | None = None
+    skip_rejects: bool = False
+    resume: bool = False
+    manifest_format: str | None = None
+    with_certificates: bool = False
+    spreadsheet_safe: bool = False
+
+    @property
+    def manifest_name(self) -> str:
+        """What to call the manifest."""
+        return "-" if self.manifest is None else self.manifest.name

@@ -1,0 +1,261 @@
+"""The story of one run, from the request to the summary. The steps are numbered once, here and in `part`.
+
+1 plan - 2 mint and stage - 3 commit - 4 publish - 5 finish.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from batch_issuer.authority.issuer import load_issuer
+from batch_issuer.batch.acceptance import check_same, check_space
+from batch_issuer.batch.claim import Claim, check_folder
+from batch_issuer.batch.part import PartDone, PartWork
+from batch_issuer.batch.plan import make_plan, open_manifest
+from batch_issuer.batch.summary import Summary
+from batch_issuer.errors import Interrupted, OutputError, RunFailedError
+from batch_issuer.files import PUBLIC_MODE, make_directory, replace_file, sync_directory
+from batch_issuer.output.folder import OutputFolder, part_name
+from batch_issuer.output.manifest import ManifestWriter
+from batch_issuer.output.record import RunRecord, read_record
+from batch_issuer.output.rejects import rejects_csv
+from batch_issuer.output.rows import read_commit
+from batch_issuer.processes import RESUME_HINT, StopRequest, Supervisor
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from batch_issuer.authority.issuer import Issuer
+    from batch_issuer.authority.signers import Passphrase
+    from batch_issuer.batch.plan import Plan
+    from batch_issuer.batch.request import RunRequest
+
+__all__ = ["DryRun", "Observer", "dry_run", "issue"]
+
+
+class Observer(Protocol):
+    """Who watches a run."""
+
+    def say(self, sentence: str) -> None:
+        """What is going on."""
+
+    def warn(self, sentence: str) -> None:
+        """What the user should know, and perhaps change."""
+
+    def begin(self, devices: int) -> None:
+        """So many devices will be issued or found issued."""
+
+    def advance(self, devices: int, *, minted: bool) -> None:
+        """So many more are there; `minted` now, or before."""
+
+    def end(self) -> None:
+        """No more come."""
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a run would do.
+
+    Attributes:
+        record: what it would be asked.
+        rejections: how many rows it would reject.
+        warnings: sentences for the user.
+        octets: about what it would write.
+    """
+
+    record: RunRecord
+    rejected: int
+    warnings: tuple[str, ...]
+    octets: int
+
+
+def dry_run(request: RunRequest, *, now: datetime, passphrase: Passphrase | None = None) -> DryRun:
+    """All of the plan's checks, and nothing written.
+
+    Raises:
+        BatchIssuerError: as `issue`, where it would refuse.
+    """
+    folder = OutputFolder(request.out)
+    issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase)
+    resuming = check_folder(folder, resume=request.resume)
+    plan = make_plan(request, issuer, open_manifest(request, None), now=now, spill=None)
+    record = check_same(read_record(folder.record), plan.record) if resuming else plan.record
+    existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
+    footprint = check_space(record, issuer.root, existing, spilled=0)
+    return DryRun(record, record.rows - record.accepted, tuple(plan.warnings), footprint.octets)
+
+
+def issue(
+    request: RunRequest,
+    observer: Observer,
+    *,
+    now: datetime,
+    passphrase: Passphrase | None = None,
+) -> Summary:
+    """Issue every device of a manifest: the main job.
+
+    Args:
+        request: the options.
+        observer: who watches.
+        now: UTC.
+        passphrase: gives the passphrase of an encrypted CA key, by the key's file name.
+
+    Raises:
+        RefusedError: something is not fit; nothing was made.
+        RowsRejectedError: rows are rejected; nothing was made.
+        RunFailedError: the run began and could not end; it can be resumed.
+        Interrupted: it was stopped; it can be resumed.
+    """
+    folder = OutputFolder(request.out)
+    issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase)
+    with Claim(folder, resume=request.resume, notify=observer.say) as claim:
+        began = time.monotonic()
+        if claim.resuming and folder.summary.exists():
+            return _already_finished(folder, claim, observer)
+        try:
+            plan = _plan(request, issuer, folder, claim, now)
+        except OSError as error:
+            claim.abandon()
+            raise RunFailedError(_told(error)) from error
+        except BaseException:
+            claim.abandon()
+            raise
+        for warning in plan.warnings:
+            observer.warn(warning)
+        try:
+            return _Run(request, folder, claim, plan, issuer, observer).run(time.monotonic() - began)
+        except OSError as error:
+            raise RunFailedError(_told(error), hint=f"when that is mended, {RESUME_HINT}") from error
+
+
+def _plan(request: RunRequest, issuer: Issuer, folder: OutputFolder, claim: Claim, now: datetime) -> Plan:
+    """1 Plan: everything is refused here that is to be refused; the record is the last thing written."""
+    before = read_record(folder.record) if claim.resuming else None
+    folder.plan.unlink(missing_ok=True)
+    plan = make_plan(request, issuer, open_manifest(request, folder.spool), now=now, spill=folder.plan)
+    if before is not None:
+        check_same(before, plan.record)
+        return plan
+    check_space(plan.record, issuer.root, folder.path, spilled=folder.plan.stat().st_size)
+    replace_file(folder.record, [plan.record.to_json()], PUBLIC_MODE, scratch=folder.work)
+    return plan
+
+
+class _Run:
+    """A planned run: what steps 2 to 5 share."""
+
+    def __init__(
+        self, request: RunRequest, folder: OutputFolder, claim: Claim, plan: Plan, issuer: Issuer, observer: Observer
+    ) -> None:
+        self._request = request
+        self._folder = folder
+        self._claim = claim
+        self._plan = plan
+        self._record = read_record(folder.record)
+        self._issuer = issuer
+        self._observer = observer
+        self._done = self._minted = self._octets = 0
+
+    def run(self, plan_seconds: float) -> Summary:
+        planned = time.monotonic()
+        self._issue_parts()
+        issued = time.monotonic()
+        self._write_manifest()
+        issue_seconds = issued - planned
+        summary = Summary(
+            out=str(self._folder.path),
+            format=self._record.format,
+            devices=self._record.accepted,
+            devices_now=self._minted,
+            rejected=self._record.rows - self._record.accepted,
+            parts=self._record.parts,
+            octets=self._octets,
+            plan_seconds=round(plan_seconds, 3),
+            issue_seconds=round(issue_seconds, 3),
+            finish_seconds=round(time.monotonic() - issued, 3),
+            devices_per_second=round(self._minted / issue_seconds, 1),
+            workers=self._request.workers,
+            not_before=self._record.not_before,
+            not_after=self._record.not_after,
+            manifest=str(self._folder.manifest(self._record.manifest_format)),
+            warnings=tuple(self._plan.warnings),
+        )
+        replace_file(self._folder.summary, [summary.to_json()], PUBLIC_MODE, scratch=self._folder.work)
+        self._claim.finish()
+        return summary
+
+    def _issue_parts(self) -> None:
+        """2 to 4, by the workers; a committed part comes back at once, published."""
+        for place in (self._folder.staging, self._folder.commits, self._folder.bundles):
+            _make_once(place)
+        sync_directory(self._folder.work)
+        sync_directory(self._folder.path)
+        self._observer.begin(self._record.accepted)
+        try:
+            with StopRequest(self._observer.say) as stop:
+                supervisor: Supervisor[int, PartDone] = Supervisor(
+                    PartWork(self._folder, self._record, self._issuer),
+                    workers=min(self._request.workers, self._record.parts),
+                    label=part_name,
+                    stop=stop,
+                    notify=self._observer.warn,
+                )
+                for _, done in supervisor.run(range(self._record.parts)):
+                    self._count(done)
+        finally:
+            self._observer.end()
+        if self._done < self._record.accepted:
+            issued = f"{self._done} of {self._record.accepted} devices are issued"
+            raise Interrupted(f"interrupted: {issued}", hint=RESUME_HINT)
+
+    def _count(self, done: PartDone) -> None:
+        self._done += done.devices
+        self._octets += done.octets
+        if done.minted:
+            self._minted += done.devices
+        self._observer.advance(done.devices, minted=done.minted)
+
+    def _write_manifest(self) -> None:
+        """5 Finish: the parts' rows become the one output manifest, once every bundle's name is durable."""
+        sync_directory(self._folder.bundles)
+        new = self._folder.work / "manifest.new"
+        new.unlink(missing_ok=True)
+        kind = self._record.manifest_format
+        with ManifestWriter(new, kind, spreadsheet_safe=self._record.spreadsheet_safe) as manifest:
+            for index in range(self._record.parts):
+                manifest.write(read_commit(self._folder.commit(index)))
+        os.rename(new, self._folder.manifest(kind))
+        sync_directory(self._folder.path)
+        if self._plan.rejections:
+            findings = rejects_csv(self._plan.rejections, spreadsheet_safe=self._record.spreadsheet_safe)
+            replace_file(self._folder.rejects, [findings], PUBLIC_MODE, scratch=self._folder.work)
+
+
+def _make_once(path: Path) -> None:
+    try:
+        make_directory(path)
+    except FileExistsError:
+        if path.is_symlink() or not path.is_dir():
+            raise RunFailedError(f"{path} is not a folder of this run", hint="move it away, then resume") from None
+
+
+def _already_finished(folder: OutputFolder, claim: Claim, observer: Observer) -> Summary:
+    """A finished run: what is left of its own folder goes; nothing else is to be done."""
+    try:
+        summary = Summary.from_json(folder.summary.read_bytes())
+    except (ValueError, TypeError, KeyError) as error:
+        raise OutputError(
+            f"{folder.summary} is damaged: {error}", hint="`batch-issuer verify` checks the rest"
+        ) from None
+    claim.finish()
+    observer.say("the run is finished already: nothing to do")
+    return summary
+
+
+def _told(error: OSError) -> str:
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where}"

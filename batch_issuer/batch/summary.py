@@ -1,0 +1,65 @@
+"""What came out of a run, as numbers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Summary"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Counts and times of a finished run; `summary.json` holds them.
+
+    Attributes:
+        out: the output folder.
+        format: how bundles are stored.
+        devices: issued, by all runs on this folder.
+        devices_now: of these, by the last run.
+        rejected: rows that were not issued.
+        parts: stored parts.
+        octets: bundles written by the last run.
+        plan_seconds: reading and checking everything.
+        issue_seconds: from the first part given out to the last published.
+        finish_seconds: the output manifest.
+        devices_per_second: devices_now over issue_seconds; 0 when nothing was left to do.
+        workers: processes.
+        not_before: of every certificate, UTC.
+        not_after: of every certificate, UTC.
+        manifest: the output manifest's path.
+        warnings: sentences for the user.
+    """
+
+    out: str
+    format: str
+    devices: int
+    devices_now: int
+    rejected: int
+    parts: int
+    octets: int
+    plan_seconds: float
+    issue_seconds: float
+    finish_seconds: float
+    devices_per_second: float
+    workers: int
+    not_before: str
+    not_after: str
+    manifest: str
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> bytes:
+        """The file's octets."""
+        return (json.dumps(asdict(self), indent=2) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, octets: bytes) -> Summary:
+        """The summary in a file's octets.
+
+        Raises:
+            ValueError, TypeError: it is none.
+        """
+        values: dict[str, Any] = json.loads(octets)
+        values["warnings"] = tuple(values["warnings"])
+        return cls(**values)

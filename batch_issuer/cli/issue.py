@@ -1,0 +1,185 @@
+"""`batch-issuer issue`: the main job."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batch_issuer.cli.command import Command
+from batch_issuer.cli.options import DURATION, FOLDER, json_option, pki_option, verbosity_options, workers_option
+
+if TYPE_CHECKING:
+    from batch_issuer.batch.request import RunRequest
+    from batch_issuer.batch.run import DryRun
+    from batch_issuer.batch.summary import Summary
+
+__all__ = ["issue"]
+
+_EXAMPLES = """\b
+Examples:
+  batch-issuer issue --manifest devices.csv --hardware-id imx8mm
+  batch-issuer issue --manifest devices.parquet --format parquet --out lot-7 --workers 8
+  batch-issuer issue --manifest devices.parquet --format parquet --out lot-7 --resume
+  mes-export | batch-issuer issue --manifest - --out lot-8 --dry-run
+"""
+_FORMATS = ("dir", "tar", "parquet")
+_WORKER_MODULES = ("batch_issuer.batch.part", "batch_issuer.bundles.parquet", "batch_issuer.cli")
+
+
+@click.command(cls=Command, epilog=_EXAMPLES)
+@click.option(
+    "--manifest",
+    required=True,
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help="The devices: CSV or Parquet, told by content; - is CSV on standard input.",
+)
+@pki_option
+@click.option("--ca-name", default="local-ca", show_default=True, help="Which device CA of the directory signs.")
+@click.option(
+    "--ca-passphrase-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The passphrase of an encrypted CA key; also $BATCH_ISSUER_CA_PASSPHRASE, or a prompt.",
+)
+@click.option("--out", type=FOLDER, default=Path("issued"), show_default=True, help="A new or empty folder.")
+@click.option("--format", type=click.Choice(_FORMATS), default="dir", show_default=True, help="How bundles are stored.")
+@workers_option
+@click.option(
+    "--part-size",
+    type=click.IntRange(1, 1_000_000),
+    default=5000,
+    show_default=True,
+    help="Devices per part: the unit of work, commit and resume.",
+)
+@click.option(
+    "--days", type=click.IntRange(1, 36_500), default=7300, show_default=True, help="Validity, never beyond the CA's."
+)
+@click.option(
+    "--backdate",
+    type=DURATION,
+    default="1h",
+    show_default=True,
+    help="How far notBefore lies back, for devices whose clock is slow.",
+)
+@click.option(
+    "--production/--no-production", default=False, help="businessCategory=production, unless a row says otherwise."
+)
+@click.option("--hardware-id", help="For sota.toml, of devices whose row names none.")
+@click.option("--tag", help="For sota.toml, of devices whose row names none.")
+@click.option("--gateway", metavar="HOST[:PORT]", help="For sota.toml.  [default: from tls-crt]")
+@click.option("--ostree", metavar="HOST[:PORT]", help="For sota.toml.  [default: from tls-crt]")
+@click.option("--skip-rejects", is_flag=True, help="Issue the good rows, report the bad ones, exit 3.")
+@click.option("--resume", is_flag=True, help="Go on where a run stopped.")
+@click.option("--dry-run", "dry", is_flag=True, help="Check everything, estimate time and size, write nothing.")
+@click.option(
+    "--manifest-format", type=click.Choice(("csv", "parquet")), help="Of the output manifest.  [default: as the input]"
+)
+@click.option("--with-certificates", is_flag=True, help="Add certificate_pem to the output manifest.")
+@click.option(
+    "--spreadsheet-safe", is_flag=True, help="In CSV output, put ' before cells that a spreadsheet would run."
+)
+@json_option
+@verbosity_options
+@click.pass_context
+def issue(ctx: click.Context, **options: Any) -> None:
+    """Issue a key, a certificate and a bundle for every device of a manifest.
+
+    Killed or out of disk space, it loses nothing: the same command with --resume issues exactly the devices that are
+    not yet issued.
+
+    Exit codes: 0 done, 1 failed (resumable if it says so), 2 refused, 3 rows were rejected, 130 interrupted.
+    """
+    from batch_issuer.processes import prepare_workers
+
+    as_json, quiet, verbose = (options.pop(name) for name in ("as_json", "quiet", "verbose"))
+    dry = options.pop("dry")
+    if not dry:
+        prepare_workers(_WORKER_MODULES)  # they import while this process reads and checks
+    from batch_issuer.batch.request import RunRequest
+    from batch_issuer.batch.run import dry_run
+    from batch_issuer.batch.run import issue as run
+    from batch_issuer.cli.progress import Progress
+    from batch_issuer.cli.secrets import ca_passphrase
+
+    passphrase = ca_passphrase(options.pop("ca_passphrase_file"))
+    manifest = options.pop("manifest")
+    request = RunRequest(manifest=None if str(manifest) == "-" else manifest, **options)
+    now = datetime.now(UTC)
+    if dry:
+        _show_dry_run(dry_run(request, now=now, passphrase=passphrase), request, as_json=as_json)
+        return
+    summary = run(request, Progress(quiet=quiet), now=now, passphrase=passphrase)
+    _show(summary, request, as_json=as_json, quiet=quiet, verbose=verbose)
+    if summary.rejected:
+        ctx.exit(3)
+
+
+def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+    if as_json:
+        click.echo(summary.to_json().decode(), nl=False)
+        return
+    if quiet:
+        return
+    total = summary.plan_seconds + summary.issue_seconds + summary.finish_seconds
+    rate = f" in {total:.1f} s, {summary.devices_per_second:,.0f}/s" if summary.devices_now else ""
+    earlier = summary.devices - summary.devices_now
+    lines = [f"{summary.devices:,} devices issued{rate}" + (f" ({earlier:,} of them before)" if earlier else "")]
+    if summary.rejected:
+        lines.append(f"{summary.rejected:,} rows rejected: {summary.out}/rejects.csv says why")
+    lines += [
+        f"  bundles   {summary.out}/bundles  ({summary.parts:,} parts as {summary.format}, {_size(summary.octets)})",
+        f"  manifest  {summary.manifest}",
+        f"  validity  {summary.not_before} to {summary.not_after}",
+    ]
+    if verbose:
+        lines.append(
+            f"  seconds   plan {summary.plan_seconds}, issue {summary.issue_seconds}, finish {summary.finish_seconds}"
+            f" ({summary.workers} workers)"
+        )
+    lines.append(f"  next      batch-issuer verify {summary.out} --pki {request.pki}")
+    click.echo("\n".join(lines))
+
+
+def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
+    import json
+
+    from batch_issuer.batch.estimate import seconds_for
+
+    record = found.record
+    seconds = seconds_for(record.accepted, request.workers)
+    if as_json:
+        values = {
+            "dry_run": True,
+            "rows": record.rows,
+            "devices": record.accepted,
+            "rejected": found.rejected,
+            "parts": record.parts,
+            "octets": found.octets,
+            "seconds": round(seconds, 1),
+            "not_before": record.not_before,
+            "not_after": record.not_after,
+            "warnings": found.warnings,
+        }
+        click.echo(json.dumps(values, indent=2))
+        return
+    for warning in found.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(
+        f"{record.accepted:,} devices of {record.rows:,} rows would be issued by {record.ca_name} of {record.factory}\n"
+        f"  parts     {record.parts:,} of up to {record.part_size:,} devices, as {record.format}\n"
+        f"  size      about {_size(found.octets)}\n"
+        f"  time      about {seconds:,.0f} s with {request.workers} workers\n"
+        f"  validity  {record.not_before} to {record.not_after}\n"
+        "nothing was written"
+    )
+
+
+def _size(octets: int) -> str:
+    value = float(octets)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:  # noqa: PLR2004 - the SI step
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"

@@ -1,0 +1,8 @@
+"""Placeholder."""
+
+import click
+
+
+@click.command()
+def verify() -> None:
+    """V"""

@@ -1,0 +1,159 @@
+"""Bundles out of any format, as folders ready for a device."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_issuer.bundles.contents import CERTIFICATE, FILE_MODES, PRIVATE_KEY, ROOT
+from batch_issuer.bundles.directory import write_device
+from batch_issuer.bundles.format import bundle_format
+from batch_issuer.errors import BundleError, OutputError, RefusedError
+from batch_issuer.files import make_directory, sync_directory, sync_filesystem
+from batch_issuer.output.folder import BUNDLES, OutputFolder
+from batch_issuer.output.manifest import issued_rows
+from batch_issuer.output.record import read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from batch_issuer.bundles.contents import Bundle
+    from batch_issuer.output.record import RunRecord
+
+__all__ = ["extract"]
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_NEEDED = (PRIVATE_KEY, CERTIFICATE, ROOT)
+_PACKED_LOCATION = re.compile(r"part-[0-9]{5,}\.(tar|parquet)")
+_BATCH = 5000
+_SHOWN = 5
+
+
+def extract(
+    out: Path,
+    device_uuids: Sequence[str] | None,
+    to: Path,
+    *,
+    warn: Callable[[str], None],
+    advance: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Copy devices' bundles out of a run, each as a folder `<uuid>/` below `to`; returns how many.
+
+    All of it is planned before the first file is written, and a folder appears under its name only whole and durable.
+
+    Args:
+        out: the run's output folder.
+        device_uuids: which devices, in either case; None for all.
+        to: the folder for them; made if it is not there.
+        warn: told what is wrong with how a bundle is stored.
+        advance: told how many more are there.
+
+    Raises:
+        OutputError: there is no run, or its manifest is damaged.
+        RefusedError: a device is not in the run, or has a folder in `to` already.
+        BundleError: a bundle is missing or damaged.
+        OSError: `to` cannot be written.
+    """
+    folder = OutputFolder(out)
+    record = read_record(folder.record)
+    wanted = None if device_uuids is None else _checked(device_uuids)
+    places = _places(folder, record, wanted)
+    taken = [uuid for found in places.values() for uuid in found if os.path.lexists(to / uuid)]
+    if taken:
+        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+        raise RefusedError(f"{to / taken[0]} is there already{more}", hint="take another --to, or move it away")
+    to.mkdir(mode=0o700, parents=True, exist_ok=True)
+    staging = to / f".extract-{os.getpid()}"
+    make_directory(staging)
+    done = 0
+    try:
+        for bundles in _batches(_wanted_bundles(folder, record, places, warn)):
+            _write(bundles, staging, to)
+            done += len(bundles)
+            advance(len(bundles))
+    finally:
+        shutil.rmtree(staging)
+    return done
+
+
+def _checked(device_uuids: Sequence[str]) -> list[str]:
+    lowered = [uuid.lower() for uuid in device_uuids]
+    for uuid in lowered:
+        if not _UUID.fullmatch(uuid):
+            raise RefusedError(f"expected a UUID of 8-4-4-4-12 hexadecimal digits, got {uuid[:60]!r}")
+    return list(dict.fromkeys(lowered))
+
+
+def _places(folder: OutputFolder, record: RunRecord, wanted: list[str] | None) -> dict[str, list[str]]:
+    """The stored locations below the bundles folder, each with the devices that are wanted of it."""
+    places: dict[str, list[str]] = {}
+    names = None if wanted is None else pa.array(wanted, pa.string())
+    for rows in issued_rows(folder, record):
+        chosen = rows if names is None else rows.filter(pc.is_in(rows["device_uuid"], names))
+        pairs = zip(chosen["bundle"].to_pylist(), chosen["device_uuid"].to_pylist(), strict=True)
+        for place, uuid in pairs:
+            places.setdefault(_location(place, uuid), []).append(uuid)
+    if wanted is not None:
+        missing = sorted(set(wanted) - {uuid for found in places.values() for uuid in found})
+        if missing:
+            listed = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if missing[_SHOWN:] else "")
+            raise RefusedError(f"not issued by this run: {listed}", hint="the output manifest lists what is")
+    return places
+
+
+def _location(place: str, uuid: str) -> str:
+    """A manifest's `bundle` as a name below the bundles folder: nothing that leads elsewhere is believed."""
+    location = place.removeprefix(f"{BUNDLES}/")
+    if not _UUID.fullmatch(uuid) or not (location == uuid or _PACKED_LOCATION.fullmatch(location)):
+        raise OutputError(f"the output manifest names a bundle that cannot be: {place!r} for {uuid!r}")
+    return location
+
+
+def _wanted_bundles(
+    folder: OutputFolder, record: RunRecord, places: dict[str, list[str]], warn: Callable[[str], None]
+) -> Iterator[Bundle]:
+    stored = bundle_format(record.format)
+    for location, uuids in places.items():
+        left = set(uuids)
+        for bundle in stored.read(folder.bundles, location):
+            if bundle.device_uuid in left:
+                left.remove(bundle.device_uuid)
+                for problem in bundle.problems:
+                    warn(problem)
+                lacking = [name for name in _NEEDED if name not in bundle.files]
+                if lacking:
+                    raise BundleError(f"the bundle of {bundle.device_uuid} has no {lacking[0]}")
+                yield bundle
+        if left:
+            raise BundleError(f"{BUNDLES}/{location} has no bundle of {min(left)}")
+
+
+def _batches(bundles: Iterable[Bundle]) -> Iterator[list[Bundle]]:
+    batch: list[Bundle] = []
+    for bundle in bundles:
+        batch.append(bundle)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _write(bundles: list[Bundle], staging: Path, to: Path) -> None:
+    source = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for bundle in bundles:
+            files = ((name, bundle.files[name]) for name in FILE_MODES if name in bundle.files)
+            write_device(source, bundle.device_uuid, files)
+        sync_filesystem(source)
+    finally:
+        os.close(source)
+    for bundle in bundles:
+        os.rename(staging / bundle.device_uuid, to / bundle.device_uuid)
+    sync_directory(to)

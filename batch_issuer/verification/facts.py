@@ -1,0 +1,69 @@
+"""What all devices of a run are checked against, in a form that travels to the workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from batch_issuer.output.record import RunRecord
+    from batch_issuer.verification.anchors import Anchors
+
+__all__ = ["RunFacts"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What every device of a run is checked against; no secret.
+
+    Attributes:
+        out: the output folder.
+        format: how bundles are stored.
+        ca: the device CA's certificate, DER.
+        root: the root's, DER.
+        factory: the organizational unit.
+        not_before: UTC.
+        not_after: UTC.
+        production: for rows that say nothing.
+        gateway: host:port; None when bundles have no sota.toml.
+        ostree: host:port; None when bundles have no sota.toml.
+        hardware_id: for rows that name none.
+        tag: for rows that name none.
+        formulas_neutralised: whether the manifest has an apostrophe before text that looks like a formula.
+    """
+
+    out: Path
+    format: str
+    ca: bytes
+    root: bytes
+    factory: str
+    not_before: datetime
+    not_after: datetime
+    production: bool
+    gateway: str | None
+    ostree: str | None
+    hardware_id: str | None
+    tag: str | None
+    formulas_neutralised: bool
+
+    @classmethod
+    def of(cls, out: Path, record: RunRecord, anchors: Anchors) -> RunFacts:
+        """The facts of a run, with the certificates that it is checked against."""
+        return cls(
+            out=out,
+            format=record.format,
+            ca=anchors.ca,
+            root=anchors.root,
+            factory=record.factory,
+            not_before=record.starts,
+            not_after=record.ends,
+            production=record.production,
+            gateway=record.gateway,
+            ostree=record.ostree,
+            hardware_id=record.hardware_id,
+            tag=record.tag,
+            formulas_neutralised=record.spreadsheet_safe and record.manifest_format == "csv",
+        )

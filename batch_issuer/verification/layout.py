@@ -1,0 +1,84 @@
+"""Checks what stands in the output folder beside the bundles' content: names, kinds, modes, and the rejects."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from batch_issuer.files import DIRECTORY_MODE, PUBLIC_MODE
+from batch_issuer.verification.finding import Fault
+from batch_issuer.verification.readable import shown_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from batch_issuer.output.folder import OutputFolder
+    from batch_issuer.output.record import RunRecord
+
+__all__ = ["folder_faults", "read_rejected", "unknown_bundles"]
+
+_OPTIONAL = {"SHA256SUMS", "SHA256SUMS.sig", "report.html"}
+
+
+def folder_faults(folder: OutputFolder, record: RunRecord, *, finished: bool) -> Iterator[tuple[str, Fault]]:
+    """What is wrong in the output folder itself, each with the name that it is about."""
+    manifest = folder.manifest(record.manifest_format).name
+    needed = {folder.record.name, folder.bundles.name}
+    if finished:
+        needed |= {folder.summary.name, manifest}
+        if record.accepted < record.rows:
+            needed.add(folder.rejects.name)
+    public = {folder.record.name, folder.summary.name, folder.rejects.name, manifest}
+    known = public | _OPTIONAL | {folder.bundles.name} | (set() if finished else {folder.work.name})
+    there = sorted(os.listdir(folder.path))
+    for name in sorted(needed.difference(there)):
+        yield name, Fault("folder-missing", f"{name} is not there")
+    for name in there:
+        status = os.lstat(folder.path / name)
+        if name not in known:
+            yield name, Fault("folder-unknown", f"{shown_text(name)} is there, and no run puts it there")
+        elif name in public:
+            yield from ((name, fault) for fault in _file_faults(status, stat.S_IFREG, PUBLIC_MODE))
+        elif name == folder.bundles.name:
+            yield from ((name, fault) for fault in _file_faults(status, stat.S_IFDIR, DIRECTORY_MODE))
+
+
+def _file_faults(status: os.stat_result, kind: int, mode: int) -> Iterator[Fault]:
+    if stat.S_IFMT(status.st_mode) != kind:
+        wanted = "a folder" if kind == stat.S_IFDIR else "a regular file"
+        yield Fault("folder-kind", f"it is {stat.filemode(status.st_mode)}, expected {wanted}")
+    elif stat.S_IMODE(status.st_mode) != mode:
+        yield Fault("folder-mode", f"its mode is {stat.S_IMODE(status.st_mode):04o}, expected {mode:04o}")
+
+
+def read_rejected(folder: OutputFolder) -> pa.Array:
+    """The rows of the input that `rejects.csv` names, each once, ascending, int64; none if there is no such file.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    if not folder.rejects.exists():
+        return pa.array([], pa.int64())
+    try:
+        table = pa.csv.read_csv(
+            folder.rejects,
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa.csv.ConvertOptions(include_columns=["row"], column_types={"row": pa.int64()}),
+        )
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise ValueError(f"rejects.csv cannot be read: {error}") from None
+    rows = pc.unique(table.column("row"))
+    return rows.take(pc.sort_indices(rows))
+
+
+def unknown_bundles(folder: OutputFolder, known: Iterable[pa.Array]) -> Iterator[str]:
+    """Names in the bundles folder that are not among the known ones, which come in pieces of text."""
+    names = pa.array(sorted(os.listdir(os.fsencode(folder.bundles))), pa.binary())
+    for piece in known:
+        names = names.filter(pc.invert(pc.is_in(names, piece.cast(pa.binary()))))
+    yield from map(os.fsdecode, names.to_pylist())

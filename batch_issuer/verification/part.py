@@ -1,0 +1,186 @@
+"""One worker's task: every bundle of a part beside every row of the part."""
+
+from __future__ import annotations
+
+import os
+import re
+from array import array
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from batch_issuer.bundles.format import bundle_format
+from batch_issuer.errors import BundleError
+from batch_issuer.output.folder import BUNDLES, OutputFolder
+from batch_issuer.verification.bundle import BundleChecker
+from batch_issuer.verification.finding import Fault, Findings
+from batch_issuer.verification.readable import shown_text
+from batch_issuer.verification.rows import decode_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batch_issuer.bundles.contents import Bundle
+    from batch_issuer.verification.facts import RunFacts
+    from batch_issuer.verification.rows import PartTask, Row
+
+__all__ = ["IDENTITY", "PartResult", "start"]
+
+IDENTITY = 16
+"""Octets of each value that is compared across the run: 128 bits of random numbers and digests are enough."""
+
+_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_NIL = "00000000-0000-0000-0000-000000000000"
+
+
+@dataclass(slots=True)
+class PartResult:
+    """What a worker found; the four runs of octets have one value per device whose certificate could be read.
+
+    Attributes:
+        found: bundles that are there, right or wrong.
+        findings: what is wrong.
+        rows: row numbers, 8 octets each in this machine's order.
+        uuids: the devices' UUIDs, `IDENTITY` octets each.
+        serials: the serial numbers' last `IDENTITY` octets.
+        keys: the public key digests' first `IDENTITY` octets.
+    """
+
+    found: int = 0
+    findings: Findings = field(default_factory=Findings)
+    rows: bytes = b""
+    uuids: bytes = b""
+    serials: bytes = b""
+    keys: bytes = b""
+
+
+def start(facts: RunFacts) -> Callable[[PartTask], PartResult]:
+    """Begin a worker's life; returns what checks a task."""
+    return PartChecker(facts).check
+
+
+class PartChecker:
+    """Checks part after part of one run.
+
+    Args:
+        facts: what the devices are checked against.
+    """
+
+    def __init__(self, facts: RunFacts) -> None:
+        self._folder = OutputFolder(facts.out)
+        self._format = bundle_format(facts.format)
+        self._bundles = BundleChecker(facts)
+
+    def check(self, task: PartTask) -> PartResult:
+        """Check the bundles of a task's rows."""
+        collector = _Collector(self._bundles)
+        rows = decode_rows(task.rows)
+        if task.location is None:
+            self._check_folders(rows, collector)
+        else:
+            self._check_file(task.location, rows, collector)
+        return collector.result()
+
+    def _check_file(self, location: str, rows: list[Row], collector: _Collector) -> None:
+        place = f"{BUNDLES}/{location}"
+        if not os.path.lexists(self._folder.bundles / location):
+            collector.findings.add([self._absence(location, len(rows))], place)
+            return
+        waiting = {row.device_uuid: row for row in rows}
+        if len(waiting) != len(rows):
+            collector.findings.add([Fault("uuid-twice", "rows of this part have the same device_uuid")], place)
+        order = []
+        try:
+            for bundle in self._format.read(self._folder.bundles, location):
+                order.append(bundle.device_uuid)
+                row = waiting.pop(bundle.device_uuid, None)
+                if row is None:
+                    unknown = Fault("bundle-unknown", "the manifest has no row, or only one, for this bundle")
+                    collector.findings.add([unknown], place, device_uuid=bundle.device_uuid)
+                else:
+                    collector.take(bundle, row)
+        except BundleError as error:
+            wrong = f"{error}; {len(waiting)} of its {len(rows)} devices were not reached"
+            collector.findings.add([Fault("part-unreadable", wrong)], place)
+            return
+        for row in waiting.values():
+            collector.add(Fault("bundle-missing", "the device of this row has no bundle in its part"), row)
+        if not waiting and len(order) == len(rows) and order != [row.device_uuid for row in rows]:
+            collector.findings.add([Fault("part-order", "the bundles are in another order than the rows")], place)
+
+    def _check_folders(self, rows: list[Row], collector: _Collector) -> None:
+        for row in rows:
+            if row.bundle != f"{BUNDLES}/{row.device_uuid}":
+                wrong = f"bundle is {shown_text(str(row.bundle))}, expected {BUNDLES}/{row.device_uuid}"
+                collector.add(Fault("row-bundle", wrong), row)
+            if not is_device_uuid(row.device_uuid):
+                collector.add(Fault("row-uuid", _NOT_A_UUID), row)
+                continue  # it is never used as a path
+            try:
+                for bundle in self._format.read(self._folder.bundles, row.device_uuid):
+                    collector.take(bundle, row)
+            except BundleError as error:
+                if os.path.lexists(self._folder.bundles / row.device_uuid):
+                    collector.add(Fault("bundle-unreadable", str(error)), row)
+                else:
+                    collector.add(self._absence(row.device_uuid, 1), row)
+
+    def _absence(self, location: str, devices: int) -> Fault:
+        if location in self._staged:
+            return Fault("bundle-unpublished", f"{devices} devices: committed, not yet published: resume the run")
+        return Fault("bundle-missing", f"it is not there, and the manifest has {devices} devices in it")
+
+    @cached_property
+    def _staged(self) -> set[str]:
+        """Names in the staging folder, and in the folders of parts there."""
+        names = set()
+        for _, folders, files in os.walk(self._folder.staging):
+            names.update(folders, files)
+        return names
+
+
+_NOT_A_UUID = "device_uuid is not a UUID in lower case, 8-4-4-4-12, other than the nil UUID"
+
+
+def is_device_uuid(text: str | None) -> bool:
+    """Whether text is a UUID as the manifest must have it (RFC 9562 section 4)."""
+    return text is not None and text != _NIL and _UUID.fullmatch(text) is not None
+
+
+class _Collector:
+    """Gathers a task's result device by device."""
+
+    def __init__(self, bundles: BundleChecker) -> None:
+        self.findings = Findings()
+        self._check = bundles.check
+        self._found = 0
+        self._rows = array("q")
+        self._uuids: list[str] = []
+        self._serials: list[bytes] = []
+        self._keys: list[bytes] = []
+
+    def add(self, fault: Fault, row: Row) -> None:
+        self.findings.add([fault], str(row.bundle), row=row.row, device_uuid=row.device_uuid)
+
+    def take(self, bundle: Bundle, row: Row) -> None:
+        checked = self._check(bundle, row)
+        self._found += 1
+        if not is_device_uuid(row.device_uuid):
+            checked.faults.append(Fault("row-uuid", _NOT_A_UUID))
+        elif checked.serial and row.row is not None:
+            self._rows.append(row.row)
+            self._uuids.append(row.device_uuid)
+            self._serials.append(checked.serial[-IDENTITY:].rjust(IDENTITY, b"\0"))
+            self._keys.append(checked.public_key_digest[:IDENTITY])
+        if checked.faults:
+            self.findings.add(checked.faults, str(row.bundle), row=row.row, device_uuid=row.device_uuid)
+
+    def result(self) -> PartResult:
+        return PartResult(
+            self._found,
+            self.findings,
+            self._rows.tobytes(),
+            bytes.fromhex("".join(self._uuids).replace("-", "")),
+            b"".join(self._serials),
+            b"".join(self._keys),
+        )
