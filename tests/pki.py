@@ -190,6 +190,7 @@ def make_openssl_pki(
     factory: str = "acme",
     serial: str = "0x1234",
     string_mask: str = "utf8only",
+    curve: str = "prime256v1",
     point: str = "uncompressed",
 ) -> Path:
     """A root and a device CA as the vendor's shell scripts make them: keys with an EC PARAMETERS block first."""
@@ -207,7 +208,9 @@ def make_openssl_pki(
     openssl("ecparam", "-genkey", "-name", "prime256v1", "-out", "factory_ca.key")
     openssl("req", "-new", "-x509", "-sha256", "-days", "7300", "-config", root, "-extensions", "root",
             "-key", "factory_ca.key", "-out", "factory_ca.pem")  # fmt: skip
-    openssl("ecparam", "-genkey", "-name", "prime256v1", "-conv_form", point, "-out", "local-ca.key")
+    openssl("ecparam", "-genkey", "-name", curve, "-out", "local-ca.key")
+    if point != "uncompressed":
+        openssl("ec", "-in", "local-ca.key", "-conv_form", point, "-out", "local-ca.key")
     openssl("req", "-new", "-config", ca, "-key", "local-ca.key", "-out", "ca.csr")
     openssl("x509", "-req", "-sha256", "-days", "3650", "-in", "ca.csr", "-CA", "factory_ca.pem",
             "-CAkey", "factory_ca.key", "-set_serial", serial, "-extfile", ca, "-extensions", "ca",

@@ -48,8 +48,6 @@ from batch_issuer.errors import AuthorityError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-
 
 def load(pki: Path, ca_name: str = "local-ca", *, now: datetime = NOW, **options: Any) -> Issuer:
     return load_issuer(pki, ca_name, now=now, **options)
@@ -267,7 +265,7 @@ def test_keys_that_are_not_its_own(tmp_path: Path, case: str) -> None:
 
 def test_a_damaged_key_with_the_right_public_half_is_found(tmp_path: Path) -> None:
     pki = make_ca_dir(tmp_path, key_text=swapped_key(GOOD_KEY), ca_key=GOOD_KEY)
-    assert fault(pki) == BAD_KEYS["another"][1]
+    assert fault(pki) == "local-ca.key is not a readable private key"
 
 
 @pytest.mark.parametrize(
@@ -439,6 +437,13 @@ def test_cas_that_are_not_fit(tmp_path: Path, case: str) -> None:
     assert fault(make_ca_dir(tmp_path, **options)) == sentence
 
 
+def test_curves_that_the_library_does_not_know(tmp_path: Path) -> None:
+    pki = make_openssl_pki(tmp_path / "pki", curve="secp192k1")
+    assert fault(pki, now=later()) == "local-ca.pem must certify a P-256 key; its key cannot be read"
+    key = (pki / "local-ca.key").read_bytes()
+    assert fault(make_ca_dir(tmp_path / "other", key_text=key)) == "local-ca.key is not a readable private key"
+
+
 def test_a_subject_changed_after_signing_is_found(tmp_path: Path) -> None:
     path = make_ca_dir(tmp_path) / "local-ca.pem"
     path.write_bytes(patched_pem(path.read_bytes(), b"fio-test", b"fio-evil"))
@@ -477,12 +482,12 @@ def test_a_root_that_ends_first_is_said(tmp_path: Path) -> None:
     assert issuer.warnings == (f"factory_ca.pem ends before local-ca.pem, on {NOW + DAY:%Y-%m-%d}",)
 
 
-def add_server(pki: Path, *, signer: PrivateKeyTypes | None = None, **options: Any) -> Path:
+def add_server(pki: Path, *, signer: ec.EllipticCurvePrivateKey | None = None, **options: Any) -> Path:
     root = load_pem_private_key((pki / "factory_ca.key").read_bytes(), None)
-    root_name = ca_certificate(pki, "factory_ca.pem").subject
-    made: Any = make_certificate(
-        name("gw", ("acme",)), p256(), root_name, signer or root, constraints=None, usage=None, **options
-    )  # type: ignore[arg-type]
+    assert isinstance(root, ec.EllipticCurvePrivateKey)
+    issuer = ca_certificate(pki, "factory_ca.pem").subject
+    options = {"constraints": None, "usage": None} | options
+    made = make_certificate(name("gw", ("acme",)), p256(), issuer, signer or root, **options)
     (pki / "tls-crt").write_bytes(made.public_bytes(Encoding.PEM))
     return pki
 

@@ -12,7 +12,6 @@ import sys
 import unicodedata
 from datetime import UTC, datetime
 from multiprocessing import get_context
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +32,7 @@ from batch_issuer.errors import AuthorityError, BatchIssuerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 NOW = datetime(2028, 2, 29, 12, 0, 0, 999, UTC)
 HOSTS = ("gw.example.com", "ostree.example.com")

@@ -90,15 +90,7 @@ def create_pki(
     below = partial(_below, root, factory=factory, start=start)
     ca = below(profiles.LOCAL_CA, common_name=ca_common_name) if local_ca else None
     server = below(profiles.TLS, common_name=hosts[0], hosts=hosts) if hosts else None
-    try:
-        return tuple(_write(pki, root, ca, server))  # 3, 4
-    except FileExistsError as error:
-        raise AuthorityError(f"{error.filename} was made by somebody else in the meantime, and is left alone") from None
-    except OSError as error:
-        raise BatchIssuerError(
-            f"{error.filename or directory} cannot be written: {error.strerror}",
-            hint=f"when there is room or permission, take away what was just made in {directory} and create again",
-        ) from None
+    return _written(pki, root, ca, server)  # 3, 4
 
 
 def _check_text(what: str, text: str) -> None:
@@ -184,6 +176,18 @@ def _below(
         dns_names=hosts,
     )
     return _Entity(key, builder.sign(root.key, hashes.SHA256()))
+
+
+def _written(pki: PkiDirectory, root: _Entity, ca: _Entity | None, server: _Entity | None) -> tuple[Path, ...]:
+    try:
+        return tuple(_write(pki, root, ca, server))
+    except FileExistsError as error:
+        raise AuthorityError(f"{error.filename} was made by somebody else in the meantime, and is left alone") from None
+    except OSError as error:
+        raise BatchIssuerError(
+            f"{error.filename or pki.path} cannot be written: {error.strerror}",
+            hint=f"when there is room or permission, take away what was just made in {pki.path} and create again",
+        ) from None
 
 
 def _write(pki: PkiDirectory, root: _Entity, ca: _Entity | None, server: _Entity | None) -> Iterator[Path]:

@@ -134,8 +134,8 @@ def _checked_root(path: Path, now: datetime) -> x509.Certificate:
 
 
 def _check_pair(key_path: Path, key: SignerSource, ca_path: Path, public_key: ec.EllipticCurvePublicKey) -> None:
-    # By a trial signature and not by comparing public keys: a damaged SEC1 file can hold the right public key beside
-    # another private one, and a token shows no private key at all.
+    # By a trial signature and not by comparing public keys: what counts is what the source will sign with, and a token
+    # does not have to show a public key.
     trial = b"batch-issuer: does this key belong to this certificate?"
     try:
         public_key.verify(key.open()(trial), trial, ec.ECDSA(hashes.SHA256()))

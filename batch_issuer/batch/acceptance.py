@@ -76,7 +76,8 @@ def check_space(record: RunRecord, root: bytes, folder: Path, *, spilled: int) -
     free = status.f_bavail * status.f_frsize
     if octets > free:
         raise OutputError(
-            f"the output folder's file system has {free / 1e9:.2f} GB free, and the run needs about {octets / 1e9:.2f} GB",
+            f"the output folder's file system has {free / 1e9:.2f} GB free, "
+            f"and the run needs about {octets / 1e9:.2f} GB",
             hint="make space, or take another --out",
         )
     if status.f_files and footprint.inodes > status.f_favail:

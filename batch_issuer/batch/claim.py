@@ -41,8 +41,9 @@ def check_folder(folder: OutputFolder, *, resume: bool) -> bool:
         raise OutputError(f"the output folder {path} cannot be used: {error.strerror}") from None
     status = path.stat()
     if status.st_uid != os.geteuid() or status.st_mode & stat.S_IWOTH:
+        mode = stat.S_IMODE(status.st_mode)
         raise OutputError(
-            f"the output folder {path} can be written by others (owner {status.st_uid}, mode {status.st_mode & 0o7777:04o})",
+            f"the output folder {path} can be written by others: its owner is {status.st_uid}, its mode {mode:04o}",
             hint="keys go there: take a folder of your own that others cannot write",
         )
     if folder.record.name in names:

@@ -16,6 +16,7 @@ from batch_issuer.batch.hosts import choose_hosts
 from batch_issuer.batch.spill import PlanWriter, drop_rows
 from batch_issuer.bundles.format import bundle_format
 from batch_issuer.errors import ManifestError, RowsRejectedError
+from batch_issuer.files import PRIVATE_MODE, write_all
 from batch_issuer.manifest.duplicates import UniqueDevices
 from batch_issuer.manifest.reading import Manifest
 from batch_issuer.manifest.rows import RowRules
@@ -25,8 +26,8 @@ from batch_issuer.output.rows import CERTIFICATE_COLUMN, ISSUED_COLUMNS
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from io import BufferedReader
     from pathlib import Path
-    from typing import BinaryIO
 
     from batch_issuer.authority.issuer import Issuer
     from batch_issuer.batch.request import RunRequest
@@ -53,7 +54,7 @@ class Plan:
     warnings: list[str]
 
 
-def open_manifest(request: RunRequest, spool: Path | None) -> BinaryIO:
+def open_manifest(request: RunRequest, spool: Path | None) -> BufferedReader:
     """The manifest's file, seekable; standard input is copied to `spool` first, or to memory without one.
 
     Raises:
@@ -65,14 +66,18 @@ def open_manifest(request: RunRequest, spool: Path | None) -> BinaryIO:
             return request.manifest.open("rb")
         except OSError as error:
             raise ManifestError(f"the manifest {request.manifest} cannot be opened: {error.strerror}") from None
-    copy = os.fdopen(os.memfd_create("manifest"), "w+b") if spool is None else spool.open("w+b")
+    fd = (
+        os.memfd_create("manifest")
+        if spool is None
+        else os.open(spool, os.O_RDWR | os.O_CREAT | os.O_TRUNC, PRIVATE_MODE)
+    )
     while chunk := sys.stdin.buffer.read(_COPY_CHUNK):
-        copy.write(chunk)
-    copy.seek(0)
-    return copy
+        write_all(fd, chunk)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return os.fdopen(fd, "rb")
 
 
-def make_plan(request: RunRequest, issuer: Issuer, file: BinaryIO, *, now: datetime, spill: Path | None) -> Plan:
+def make_plan(request: RunRequest, issuer: Issuer, file: BufferedReader, *, now: datetime, spill: Path | None) -> Plan:
     """Read and check the whole manifest, fix the run's record.
 
     Args:
@@ -125,10 +130,10 @@ def make_plan(request: RunRequest, issuer: Issuer, file: BinaryIO, *, now: datet
         not_before=format_time(window.not_before),
         not_after=format_time(window.not_after),
         production=request.production,
-        gateway=sota and sota.gateway,
-        ostree=sota and sota.ostree,
-        hardware_id=sota and sota.hardware_id,
-        tag=sota and sota.tag,
+        gateway=sota.gateway if sota else None,
+        ostree=sota.ostree if sota else None,
+        hardware_id=sota.hardware_id if sota else None,
+        tag=sota.tag if sota else None,
         manifest_format=kind,
         with_certificates=request.with_certificates,
         spreadsheet_safe=request.spreadsheet_safe,

@@ -127,7 +127,7 @@ def issue(
         for warning in plan.warnings:
             observer.warn(warning)
         try:
-            return _Run(request, folder, claim, plan, issuer, observer).run(time.monotonic() - began)
+            return _Run(folder, claim, plan, issuer, observer=observer).run(request.workers, time.monotonic() - began)
         except OSError as error:
             raise RunFailedError(_told(error), hint=f"when that is mended, {RESUME_HINT}") from error
 
@@ -148,10 +148,7 @@ def _plan(request: RunRequest, issuer: Issuer, folder: OutputFolder, claim: Clai
 class _Run:
     """A planned run: what steps 2 to 5 share."""
 
-    def __init__(
-        self, request: RunRequest, folder: OutputFolder, claim: Claim, plan: Plan, issuer: Issuer, observer: Observer
-    ) -> None:
-        self._request = request
+    def __init__(self, folder: OutputFolder, claim: Claim, plan: Plan, issuer: Issuer, *, observer: Observer) -> None:
         self._folder = folder
         self._claim = claim
         self._plan = plan
@@ -160,9 +157,9 @@ class _Run:
         self._observer = observer
         self._done = self._minted = self._octets = 0
 
-    def run(self, plan_seconds: float) -> Summary:
+    def run(self, workers: int, plan_seconds: float) -> Summary:
         planned = time.monotonic()
-        self._issue_parts()
+        self._issue_parts(workers)
         issued = time.monotonic()
         self._write_manifest()
         issue_seconds = issued - planned
@@ -178,7 +175,7 @@ class _Run:
             issue_seconds=round(issue_seconds, 3),
             finish_seconds=round(time.monotonic() - issued, 3),
             devices_per_second=round(self._minted / issue_seconds, 1),
-            workers=self._request.workers,
+            workers=workers,
             not_before=self._record.not_before,
             not_after=self._record.not_after,
             manifest=str(self._folder.manifest(self._record.manifest_format)),
@@ -188,7 +185,7 @@ class _Run:
         self._claim.finish()
         return summary
 
-    def _issue_parts(self) -> None:
+    def _issue_parts(self, workers: int) -> None:
         """2 to 4, by the workers; a committed part comes back at once, published."""
         for place in (self._folder.staging, self._folder.commits, self._folder.bundles):
             _make_once(place)
@@ -199,7 +196,7 @@ class _Run:
             with StopRequest(self._observer.say) as stop:
                 supervisor: Supervisor[int, PartDone] = Supervisor(
                     PartWork(self._folder, self._record, self._issuer),
-                    workers=min(self._request.workers, self._record.parts),
+                    workers=min(workers, self._record.parts),
                     label=part_name,
                     stop=stop,
                     notify=self._observer.warn,

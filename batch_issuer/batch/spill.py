@@ -1,4 +1,4 @@
-"""The plan's rows on disk: one batch per part, so that a worker reads just its own and no row passes the parent again."""
+"""The plan's rows on disk, a batch per part: a worker reads just its own, and no row passes the parent again."""
 
 from __future__ import annotations
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cryptography import x509
 
 from batch_issuer import profiles
 from batch_issuer.bundles.sota import SotaSettings
 from batch_issuer.minting.reference import DeviceIssuance
-from batch_issuer.output.record import RunRecord
+
+if TYPE_CHECKING:
+    from batch_issuer.output.record import RunRecord
 
 __all__ = ["device_issuance", "sota_settings"]
 

@@ -15,6 +15,7 @@ from batch_issuer.cli.verify import verify
 
 __all__ = ["main"]
 
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _EXAMPLES = """\b
 Examples:
   batch-issuer ca create pki --factory acme --gateway-host gw.acme.example

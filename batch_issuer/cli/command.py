@@ -15,7 +15,7 @@ from batch_issuer.errors import BatchIssuerError, Interrupted, RowsRejectedError
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["Command", "Group", "common_options"]
+__all__ = ["Command", "Group"]
 
 _SHOWN_REJECTIONS = 20
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from batch_issuer.cli.command import Command
 from batch_issuer.cli.options import FOLDER, json_option, verbosity_options
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["extract"]
 

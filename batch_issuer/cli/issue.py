@@ -29,61 +29,58 @@ _FORMATS = ("dir", "tar", "parquet")
 _WORKER_MODULES = ("batch_issuer.batch.part", "batch_issuer.bundles.parquet", "batch_issuer.cli")
 
 
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_MANIFEST = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
+
+_PART_SIZE = click.IntRange(1, 1_000_000)
+
+_HELP = {
+    "manifest": "The devices: CSV or Parquet, told by content; - is CSV on standard input.",
+    "ca_name": "Which device CA of the directory signs.",
+    "ca_passphrase_file": "The passphrase of an encrypted CA key; also $BATCH_ISSUER_CA_PASSPHRASE, or a prompt.",
+    "out": "A new or empty folder.",
+    "format": "How bundles are stored.",
+    "part_size": "Devices per part: the unit of work, commit and resume.",
+    "days": "Validity, never beyond the CA's.",
+    "backdate": "How far notBefore lies back, for devices whose clock is slow.",
+    "production": "Whether devices are of production, unless their row says otherwise.",
+    "sota": "For sota.toml, of devices whose row names none.",
+    "host": "For sota.toml.  [default: from tls-crt]",
+    "skip_rejects": "Issue the good rows, report the bad ones, exit 3.",
+    "resume": "Go on where a run stopped.",
+    "dry_run": "Check everything, estimate time and size, write nothing.",
+    "manifest_format": "Of the output manifest.  [default: as the input]",
+    "with_certificates": "Add certificate_pem to the output manifest.",
+    "spreadsheet_safe": "In CSV output, put ' before cells that a spreadsheet would run.",
+}
+
+
 @click.command(cls=Command, epilog=_EXAMPLES)
-@click.option(
-    "--manifest",
-    required=True,
-    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-    help="The devices: CSV or Parquet, told by content; - is CSV on standard input.",
-)
+@click.option("--manifest", required=True, type=_MANIFEST, help=_HELP["manifest"])
 @pki_option
-@click.option("--ca-name", default="local-ca", show_default=True, help="Which device CA of the directory signs.")
-@click.option(
-    "--ca-passphrase-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The passphrase of an encrypted CA key; also $BATCH_ISSUER_CA_PASSPHRASE, or a prompt.",
-)
-@click.option("--out", type=FOLDER, default=Path("issued"), show_default=True, help="A new or empty folder.")
-@click.option("--format", type=click.Choice(_FORMATS), default="dir", show_default=True, help="How bundles are stored.")
+@click.option("--ca-name", default="local-ca", show_default=True, help=_HELP["ca_name"])
+@click.option("--ca-passphrase-file", type=_FILE, help=_HELP["ca_passphrase_file"])
+@click.option("--out", type=FOLDER, default=Path("issued"), show_default=True, help=_HELP["out"])
+@click.option("--format", type=click.Choice(_FORMATS), default="dir", show_default=True, help=_HELP["format"])
 @workers_option
-@click.option(
-    "--part-size",
-    type=click.IntRange(1, 1_000_000),
-    default=5000,
-    show_default=True,
-    help="Devices per part: the unit of work, commit and resume.",
-)
-@click.option(
-    "--days", type=click.IntRange(1, 36_500), default=7300, show_default=True, help="Validity, never beyond the CA's."
-)
-@click.option(
-    "--backdate",
-    type=DURATION,
-    default="1h",
-    show_default=True,
-    help="How far notBefore lies back, for devices whose clock is slow.",
-)
-@click.option(
-    "--production/--no-production", default=False, help="businessCategory=production, unless a row says otherwise."
-)
-@click.option("--hardware-id", help="For sota.toml, of devices whose row names none.")
-@click.option("--tag", help="For sota.toml, of devices whose row names none.")
-@click.option("--gateway", metavar="HOST[:PORT]", help="For sota.toml.  [default: from tls-crt]")
-@click.option("--ostree", metavar="HOST[:PORT]", help="For sota.toml.  [default: from tls-crt]")
-@click.option("--skip-rejects", is_flag=True, help="Issue the good rows, report the bad ones, exit 3.")
-@click.option("--resume", is_flag=True, help="Go on where a run stopped.")
-@click.option("--dry-run", "dry", is_flag=True, help="Check everything, estimate time and size, write nothing.")
-@click.option(
-    "--manifest-format", type=click.Choice(("csv", "parquet")), help="Of the output manifest.  [default: as the input]"
-)
-@click.option("--with-certificates", is_flag=True, help="Add certificate_pem to the output manifest.")
-@click.option(
-    "--spreadsheet-safe", is_flag=True, help="In CSV output, put ' before cells that a spreadsheet would run."
-)
+@click.option("--part-size", type=_PART_SIZE, default=5000, show_default=True, help=_HELP["part_size"])
+@click.option("--days", type=click.IntRange(1, 36_500), default=7300, show_default=True, help=_HELP["days"])
+@click.option("--backdate", type=DURATION, default="1h", show_default=True, help=_HELP["backdate"])
+@click.option("--production/--no-production", default=False, show_default=True, help=_HELP["production"])
+@click.option("--hardware-id", metavar="ID", help=_HELP["sota"])
+@click.option("--tag", metavar="TAG", help=_HELP["sota"])
+@click.option("--gateway", metavar="HOST[:PORT]", help=_HELP["host"])
+@click.option("--ostree", metavar="HOST[:PORT]", help=_HELP["host"])
+@click.option("--skip-rejects", is_flag=True, help=_HELP["skip_rejects"])
+@click.option("--resume", is_flag=True, help=_HELP["resume"])
+@click.option("--dry-run", "dry", is_flag=True, help=_HELP["dry_run"])
+@click.option("--manifest-format", type=click.Choice(("csv", "parquet")), help=_HELP["manifest_format"])
+@click.option("--with-certificates", is_flag=True, help=_HELP["with_certificates"])
+@click.option("--spreadsheet-safe", is_flag=True, help=_HELP["spreadsheet_safe"])
 @json_option
 @verbosity_options
 @click.pass_context
-def issue(ctx: click.Context, **options: Any) -> None:
+def issue(ctx: click.Context, /, **options: Any) -> None:
     """Issue a key, a certificate and a bundle for every device of a manifest.
 
     Killed or out of disk space, it loses nothing: the same command with --resume issues exactly the devices that are

@@ -21,7 +21,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[int]):
     """A length of time in whole seconds, minutes, hours or days: 90s, 5m, 1h, 2d."""
 
     name = "duration"

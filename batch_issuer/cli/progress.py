@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 import click
 
@@ -27,7 +27,7 @@ class Progress:
     def __init__(self, *, quiet: bool = False, verb: str = "issued") -> None:
         self._quiet = quiet
         self._verb = verb
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Never] | None = None
         self._total = self._done = self._minted = 0
         self._began = self._told = time.monotonic()
 

@@ -16,7 +16,7 @@ from batch_issuer.manifest.rows import RawRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
+    from io import BufferedReader
 
 __all__ = ["CsvManifest"]
 
@@ -44,7 +44,7 @@ class CsvManifest:
     kind = "csv"
     types = None
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BufferedReader) -> None:
         start = file.read(2)
         file.seek(0)
         if start in _UTF16:

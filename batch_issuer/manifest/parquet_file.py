@@ -12,7 +12,7 @@ from batch_issuer.manifest.rows import RawRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
+    from io import BufferedReader
 
 __all__ = ["MAGIC", "ParquetManifest"]
 
@@ -37,7 +37,7 @@ class ParquetManifest:
 
     kind = "parquet"
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BufferedReader) -> None:
         try:
             self._file = pq.ParquetFile(file)
             schema = self._file.schema_arrow

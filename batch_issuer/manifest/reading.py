@@ -14,7 +14,7 @@ from batch_issuer.manifest.rows import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from typing import BinaryIO
+    from io import BufferedReader
 
     import pyarrow as pa
 
@@ -41,7 +41,7 @@ class Manifest:
         ManifestError: it is empty, or its columns are not a manifest's.
     """
 
-    def __init__(self, file: BinaryIO, name: str, *, reserved: Collection[str]) -> None:
+    def __init__(self, file: BufferedReader, name: str, *, reserved: Collection[str]) -> None:
         self._name = name
         self._file = file
         try:
@@ -84,7 +84,7 @@ class Manifest:
             raise ManifestError(f"the manifest {self._name} has no devices: only a header")
 
 
-def _reader(file: BinaryIO, name: str) -> CsvManifest | ParquetManifest:
+def _reader(file: BufferedReader, name: str) -> CsvManifest | ParquetManifest:
     start = file.read(len(MAGIC))
     file.seek(0)
     if start == MAGIC:

@@ -56,7 +56,9 @@ def read_anchors(pki: Path, ca_name: str) -> Anchors:
         try:
             certificates.append(_load(path.read_bytes()))
         except OSError as error:
-            raise AuthorityError(f"{path} cannot be read: {error.strerror}", hint="name the PKI directory by --pki") from None
+            raise AuthorityError(
+                f"{path} cannot be read: {error.strerror}", hint="name the PKI directory by --pki"
+            ) from None
         except ValueError as error:
             raise AuthorityError(f"{path} is not a usable certificate: {error}") from None
     return Anchors(*certificates)
@@ -78,7 +80,7 @@ def _load(pem: bytes) -> bytes:
     certificate = x509.load_pem_x509_certificate(pem)
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise ValueError("its key is not a P-256 key")
+        raise ValueError("its key is not a P-256 key")  # noqa: TRY004 - a value from outside
     list(certificate.extensions)
     return certificate.public_bytes(Encoding.DER)
 

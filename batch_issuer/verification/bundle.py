@@ -73,8 +73,7 @@ class BundleChecker:
         checked = self._certificate(bundle, row, faults)
         self._private_key(bundle, checked.point, faults)
         self._root(bundle, faults)
-        if self._sota is not None and SOTA_TOML in bundle.files:
-            faults += self._sota_faults(bundle.files[SOTA_TOML], row)
+        faults += self._sota_faults(bundle, row)
         checked.faults.extend(faults)
         return checked
 
@@ -114,7 +113,9 @@ class BundleChecker:
         try:
             load_der_private_key(key, None)  # multiplies the scalar, and refuses another point than the one beside it
         except (ValueError, UnsupportedAlgorithm):
-            faults.append(Fault("bundle-key", f"{PRIVATE_KEY} is no valid key: its public key is not that of its scalar"))
+            faults.append(
+                Fault("bundle-key", f"{PRIVATE_KEY} is no valid key: its public key is not that of its scalar")
+            )
         if point and key[_POINT_BEGINS:] != point:
             faults.append(Fault("bundle-key-mismatch", f"{PRIVATE_KEY} is not the key that {CERTIFICATE} certifies"))
 
@@ -128,8 +129,10 @@ class BundleChecker:
         elif der is not None:
             faults.append(Fault("bundle-root", f"{ROOT} is not the factory's root certificate"))
 
-    def _sota_faults(self, text: bytes, row: Row) -> Iterable[Fault]:
-        assert self._sota is not None  # noqa: S101 - asked by the caller
+    def _sota_faults(self, bundle: Bundle, row: Row) -> Iterable[Fault]:
+        text = bundle.files.get(SOTA_TOML)
+        if self._sota is None or text is None:
+            return ()
         hardware_id = self._plain(row.hardware_id) or self._facts.hardware_id
         tag = self._plain(row.tag) or self._facts.tag
         return self._sota.faults(text, hardware_id, tag, self._plain(row.apps))
@@ -168,4 +171,6 @@ def _row_faults(row: Row, checked: CheckedCertificate, digest: str) -> Iterator[
         yield Fault("row-key-hash", f"public_key_sha256 is not the certificate's {checked.public_key_digest.hex()}")
     serial = checked.serial.hex().zfill(40)
     if row.serial_number != serial:
-        yield Fault("row-serial", f"serial_number is {shown_text(str(row.serial_number))}, the certificate's is {serial}")
+        yield Fault(
+            "row-serial", f"serial_number is {shown_text(str(row.serial_number))}, the certificate's is {serial}"
+        )

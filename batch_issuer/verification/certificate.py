@@ -37,6 +37,7 @@ __all__ = ["CertificateChecker", "CheckedCertificate"]
 _LONGEST_SERIAL = 20
 _FEWEST_SERIAL_BITS = 64
 _UNCOMPRESSED = 4
+_NO_UNUSED_BITS = b"\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +97,19 @@ class CertificateChecker:
                 return CheckedCertificate(faults=[_structure_fault(fields)])
             version, serial, inner, issuer, validity, subject, spki, extensions = fields
             point = spki[len(SPKI_HEAD) :]
-            checked = CheckedCertificate(content(serial, INTEGER), point, sha256(spki).digest())
-            checked.faults += _constant_faults(version, inner, algorithm)
-            checked.faults += _serial_faults(checked.serial)
+            number = content(serial, INTEGER)
+            faults = [*_constant_faults(version, inner, algorithm), *_serial_faults(number)]
             if issuer != self._profile.issuer:
-                checked.faults.append(_name_fault("issuer", issuer, self._profile.issuer))
+                faults.append(_name_fault("issuer", issuer, self._profile.issuer))
             if validity != self._profile.validity:
-                checked.faults += self._validity_faults(validity)
-            checked.faults += self._subject_faults(subject, device_uuid, production)
-            checked.faults += self._key_faults(spki)
-            checked.faults += self._extension_faults(extensions, point)
-            checked.faults += self._signature_faults(tbs, signature)
+                faults += self._validity_faults(validity)
+            faults += self._subject_faults(subject, device_uuid, production)
+            faults += self._key_faults(spki, point)
+            faults += self._extension_faults(extensions, point)
+            faults += self._signature_faults(tbs, signature)
         except ValueError as error:
             return CheckedCertificate(faults=[Fault("certificate-encoding", f"the certificate is not DER: {error}")])
-        return checked
+        return CheckedCertificate(number, point, sha256(spki).digest(), faults)
 
     def _subject_faults(self, subject: bytes, device_uuid: str, production: bool | None) -> list[Fault]:
         wanted = self._profile.subject(device_uuid, production=bool(production))
@@ -135,8 +135,7 @@ class CertificateChecker:
                 window = f"{begins:%FT%TZ} to {ends:%FT%TZ}"
                 yield Fault("certificate-outside-ca", f"{name} is {found:%FT%TZ}, outside the CA's {window}")
 
-    def _key_faults(self, spki: bytes) -> list[Fault]:
-        point = spki[len(SPKI_HEAD) :]
+    def _key_faults(self, spki: bytes, point: bytes) -> list[Fault]:
         if not spki.startswith(SPKI_HEAD) or len(point) != POINT_LENGTH or point[0] != _UNCOMPRESSED:
             wrong = f"the public key is {shown(spki)}, expected an uncompressed point on the named curve P-256"
             return [Fault("certificate-public-key", wrong)]
@@ -156,9 +155,9 @@ class CertificateChecker:
 
     def _signature_faults(self, tbs: bytes, signature: bytes) -> list[Fault]:
         octets = content(signature, BIT_STRING)
+        if octets[:1] != _NO_UNUSED_BITS:
+            return [Fault("certificate-signature", "the signature is not of whole octets")]
         try:
-            if octets[:1] != b"\0":
-                raise InvalidSignature
             self._ca_key.verify(octets[1:], tbs, self._algorithm)
         except InvalidSignature:
             return [Fault("certificate-signature", "the signature is not the CA's over this certificate")]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 __all__ = ["DerError", "content", "element", "split"]
 
+_MANY_OCTETS = 0x1F  # X.690 section 8.1.2.4: all bits of a tag's number set
+_LONG_FORM = 0x80  # X.690 section 8.1.3.5: the length's first octet says how many follow
+
 _LONGEST_LENGTH = 3
 """Octets of a length: enough for 16 MiB, far beyond any certificate."""
 
@@ -41,14 +44,13 @@ def content(whole: bytes, tag: int) -> bytes:
 
 
 def element(tag: int, *contents: bytes) -> bytes:
-    """An element with these contents in it; together they have less than 64 KiB."""
+    """An element with these contents in it, one after the other."""
     inner = b"".join(contents)
     size = len(inner)
-    if size < 0x80:
-        length = bytes([size])
-    else:
-        length = bytes([0x81, size]) if size <= 0xFF else bytes([0x82, size >> 8, size & 0xFF])
-    return bytes([tag]) + length + inner
+    if size < _LONG_FORM:
+        return bytes([tag, size]) + inner
+    length = size.to_bytes(-(-size.bit_length() // 8))
+    return bytes([tag, _LONG_FORM | len(length)]) + length + inner
 
 
 def _span(octets: bytes, start: int) -> tuple[int, int]:
@@ -57,13 +59,13 @@ def _span(octets: bytes, start: int) -> tuple[int, int]:
         tag, length, inner = octets[start], octets[start + 1], start + 2
     except IndexError:
         raise DerError("an element is cut off in its header") from None
-    if tag & 0x1F == 0x1F:
+    if tag & _MANY_OCTETS == _MANY_OCTETS:
         raise DerError("a tag of many octets, which no certificate has")
-    if length >= 0x80:
-        count = length & 0x7F
+    if length >= _LONG_FORM:
+        count = length - _LONG_FORM
         length = int.from_bytes(octets[inner : inner + count])
         inner += count
-        if not 1 <= count <= _LONGEST_LENGTH or length < 0x80 or length >> (8 * (count - 1)) == 0:
+        if not 1 <= count <= _LONGEST_LENGTH or length < _LONG_FORM or length >> (8 * (count - 1)) == 0:
             raise DerError("a length that is indefinite, too long or not in its shortest form")
     if inner + length > len(octets):
         raise DerError("an element is cut off")

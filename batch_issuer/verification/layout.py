@@ -40,7 +40,9 @@ def folder_faults(folder: OutputFolder, record: RunRecord, *, finished: bool) ->
         yield name, Fault("folder-missing", f"{name} is not there")
     for name in there:
         status = os.lstat(folder.path / name)
-        if name not in known:
+        if name == folder.work.name and finished:
+            yield name, Fault("run-leftover", "the finished run's own folder is still there; --resume clears it away")
+        elif name not in known:
             yield name, Fault("folder-unknown", f"{shown_text(name)} is there, and no run puts it there")
         elif name in public:
             yield from ((name, fault) for fault in _file_faults(status, stat.S_IFREG, PUBLIC_MODE))

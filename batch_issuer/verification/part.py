@@ -133,7 +133,7 @@ class PartChecker:
     @cached_property
     def _staged(self) -> set[str]:
         """Names in the staging folder, and in the folders of parts there."""
-        names = set()
+        names: set[str] = set()
         for _, folders, files in os.walk(self._folder.staging):
             names.update(folders, files)
         return names

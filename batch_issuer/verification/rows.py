@@ -158,13 +158,15 @@ class ManifestWalk:
         yield PartTask(location, sink.getvalue().to_pybytes(), len(rows))
 
     def _known_part(self, rows: pa.Table) -> str | None:
-        """The part that the rows name; None, with a finding, when it is none of this run's or not for the first time."""
+        """The part that the rows name; None, with a finding, if it is none of this run's or named before."""
         named = str(rows.column("bundle")[0].as_py())
         first, last = (rows.column("row")[place].as_py() for place in (0, len(rows) - 1))
         location = named.removeprefix(f"{BUNDLES}/")
         index = self._parts.get(location)
         if index is None or named == location:
-            wrong = f"rows {first} to {last} name {shown_text(named)} as their bundle's place, which is no part of this run"
+            wrong = (
+                f"rows {first} to {last} name {shown_text(named)} as their bundle's place, which is no part of this run"
+            )
             self._findings.add([Fault("row-bundle", wrong)], self._place, row=first)
             return None
         if location in self.locations:

@@ -47,18 +47,21 @@ class SotaChecker:
         return tuple(Fault("bundle-sota", f"sota.toml: {difference}") for difference in _differences(sections, wanted))
 
     def _wanted(self, hardware_id: str | None, tag: str | None, apps: str | None) -> dict[str, dict[str, str | None]]:
+        pacman: dict[str, str | None] = {
+            "type": "ostree+compose_apps",
+            "ostree_server": self._ostree,
+            "compose_apps_root": "/var/sota/compose-apps",
+            "reset_apps_root": "/var/sota/reset-apps",
+        }
+        if tag:
+            pacman["tags"] = tag
+        if apps:
+            pacman["compose_apps"] = apps
         return {
             "tls": {"server": self._gateway, "ca_source": "file", "pkey_source": "file", "cert_source": "file"},
             "provision": {"server": self._gateway, "primary_ecu_hardware_id": hardware_id},
             "uptane": {"repo_server": f"{self._gateway}/repo", "key_source": "file"},
-            "pacman": {
-                "type": "ostree+compose_apps",
-                "ostree_server": self._ostree,
-                "compose_apps_root": "/var/sota/compose-apps",
-                "reset_apps_root": "/var/sota/reset-apps",
-            }
-            | ({"tags": tag} if tag else {})
-            | ({"compose_apps": apps} if apps else {}),
+            "pacman": pacman,
             "storage": {"type": "sqlite", "path": "/var/sota/"},
             "import": {
                 "tls_cacert_path": "/var/sota/root.crt",
