@@ -1,0 +1,123 @@
+# Two commands do everything on a fresh machine with Python 3.11 or later:
+#
+#   make demo    install, make a demo PKI, issue the sample devices, verify them
+#   make test    everything that is tested: style, types, import rule, and all tests on the built wheel
+#
+# Everything lives in .venv, dist and demo, which `make clean` removes. The network is used by pip alone.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# The virtual environment is its own: nothing of the caller's Python may shine through.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := pyproject.toml README.md LICENSE $(shell find batch_issuer -type f -not -name '*.pyc' -not -path '*/__pycache__*')
+
+# The tests must meet the wheel and not the sources beside them: PYTHONSAFEPATH keeps the current folder out of the
+# import path of pytest and of every program it starts, and BATCH_ISSUER_TEST_WHEEL makes a test of that itself.
+PYTEST := PYTHONSAFEPATH=1 BATCH_ISSUER_TEST_WHEEL=1 $(BIN)/pytest
+
+KILLS ?= 200
+
+.PHONY: help demo test check bench bench-short chaos clean
+
+help:
+	@echo 'make demo         install, make a demo PKI, issue the sample devices, verify them'
+	@echo 'make test         everything that is tested, on the built wheel'
+	@echo 'make check        style, types and the import rule: the first part of make test'
+	@echo 'make chaos        the crash tests at length: KILLS=$(KILLS) kills'
+	@echo 'make bench-short  the speed beside its floor, as CI checks it'
+	@echo 'make bench        the long benchmark, with table and chart'
+	@echo 'make clean        remove .venv, dist and demo'
+
+# Installing ---------------------------------------------------------------------------------------------------------
+
+$(VENV)/.created:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'error: Python 3.11 or later is needed; $(PYTHON) is not' >&2; \
+	  echo 'hint: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@echo 'Making a virtual environment in $(VENV)'
+	@rm -rf $(VENV)
+	@"$(PYTHON)" -m venv $(VENV)
+	@$(PIP) install 'hatchling>=1.26'
+	@touch $@
+
+# Built, then installed: what users get, and not the sources in place.
+$(VENV)/.installed: $(SOURCES) | $(VENV)/.created
+	@echo 'Building and installing batch-issuer'
+	@rm -rf dist
+	@$(PIP) wheel --no-build-isolation --no-deps --wheel-dir dist .
+	@$(PIP) uninstall --yes batch-issuer 2>/dev/null
+	@$(PIP) install dist/*.whl
+	@touch $@
+
+$(VENV)/.tools: pyproject.toml | $(VENV)/.installed
+	@echo 'Installing the tools for tests and checks'
+	@wheel=$$(ls dist/*.whl) && $(PIP) install "$$wheel[check,test]"
+	@touch $@
+
+$(VENV)/.charts: pyproject.toml | $(VENV)/.installed
+	@echo 'Installing the tools for charts'
+	@wheel=$$(ls dist/*.whl) && $(PIP) install "$$wheel[bench]"
+	@touch $@
+
+# A look at it -------------------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.installed
+	@rm -rf demo && mkdir -m 700 demo
+	@PATH="$(CURDIR)/$(BIN):$$PATH"; \
+	run() { echo; echo "$$ $$*"; "$$@"; }; \
+	device=$$(sed -n '2s/,.*//p' sample_data/devices.csv); \
+	run batch-issuer ca create demo/pki --factory acme-demo \
+	  --gateway-host gateway.acme-demo.example --ostree-host ostree.acme-demo.example; \
+	run batch-issuer issue --manifest sample_data/devices.parquet --pki demo/pki --out demo/issued --days 3650; \
+	run batch-issuer verify demo/issued --pki demo/pki; \
+	run batch-issuer extract demo/issued $$device --to demo/device; \
+	if command -v openssl > /dev/null; then \
+	  run openssl verify -purpose sslclient -CAfile demo/pki/factory_ca.pem -untrusted demo/pki/local-ca.pem \
+	    demo/device/$$device/client.pem; \
+	fi; \
+	run ls -l demo/device/$$device; \
+	echo; \
+	echo 'What to look at:'; \
+	echo "  demo/device/$$device/   one device's bundle, ready for its /var/sota"; \
+	echo '  demo/issued/bundles/       all 250 of them'; \
+	echo '  demo/issued/manifest.parquet  what was issued: serials, digests, places'; \
+	echo '  demo/issued/run.json       what was asked'; \
+	echo '  demo/pki/                  the factory: its root, its device CA, its gateway'; \
+	echo; \
+	echo 'What to try next:'; \
+	echo '  $(BIN)/batch-issuer issue --manifest sample_data/devices-bad.csv --pki demo/pki --out demo/bad'; \
+	echo '  $(BIN)/batch-issuer --help'
+
+# Is it right? -------------------------------------------------------------------------------------------------------
+
+test: check
+	$(PYTEST)
+
+check: $(VENV)/.installed $(VENV)/.tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(PYTEST) --quiet tests/test_imports.py
+
+chaos: $(VENV)/.installed $(VENV)/.tools
+	BATCH_ISSUER_CHAOS=$(KILLS) $(PYTEST) tests/test_crash*.py
+
+# Is it fast? --------------------------------------------------------------------------------------------------------
+
+bench: $(VENV)/.installed $(VENV)/.charts
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-short: $(VENV)/.installed
+	$(BIN)/python -m benchmarks --short $(BENCH)
+
+clean:
+	rm -rf $(VENV) dist build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

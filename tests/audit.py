@@ -1,0 +1,123 @@
+"""What must hold of an output folder after any crash, checked without any of the program's own code."""
+
+from __future__ import annotations
+
+import tarfile
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key, load_pem_private_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MEMBERS = {"pkey.pem", "client.pem", "root.crt", "sota.toml"}
+
+
+@dataclass
+class Stored:
+    """One visible bundle: its certificate and what belongs to it."""
+
+    certificate: x509.Certificate
+    place: str
+
+
+def committed(out: Path) -> dict[str, str]:
+    """The devices that are issued, and each one's certificate's SHA-256: of the manifest or of the commit records."""
+    manifest = out / "manifest.parquet"
+    if (out / "summary.json").exists():
+        tables = [pq.read_table(manifest)]
+    else:
+        tables = [pa.ipc.open_file(path.read_bytes()).read_all() for path in sorted((out / ".run/commits").glob("*.arrow"))]
+    rows: dict[str, str] = {}
+    for table in tables:
+        for uuid, digest in zip(table["device_uuid"].to_pylist(), table["certificate_sha256"].to_pylist(), strict=True):
+            assert uuid not in rows, f"{uuid} is committed twice"
+            rows[uuid] = digest
+    return rows
+
+
+def visible(out: Path) -> dict[str, Stored]:
+    """Every bundle below bundles/, each of which must be whole and of one key."""
+    bundles = out / "bundles"
+    found: dict[str, Stored] = {}
+    for path in sorted(bundles.iterdir()) if bundles.is_dir() else []:
+        for uuid, key, certificate in _stored(path):
+            assert uuid not in found, f"{uuid} is stored twice"
+            ours = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            theirs = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            assert ours == theirs, f"the key of {uuid} is not its certificate's"
+            names = [a.value for a in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+            assert names == [uuid], f"the certificate of {uuid} names {names}"
+            found[uuid] = Stored(certificate, path.name)
+    return found
+
+
+def _stored(path: Path):  # type: ignore[no-untyped-def]
+    if path.suffix == ".tar":
+        with tarfile.open(path) as archive:
+            files: dict[str, dict[str, bytes]] = {}
+            for member in archive:
+                uuid, _, name = member.name.partition("/")
+                entry = files.setdefault(uuid, {})
+                if member.isfile():
+                    content = archive.extractfile(member)
+                    assert content is not None
+                    entry[name] = content.read()
+        for uuid, entry in files.items():
+            yield _pem_bundle(uuid, entry)
+    elif path.suffix == ".parquet":
+        table = pq.read_table(path)
+        for row in table.to_pylist():
+            key = load_der_private_key(row["private_key"], None)
+            yield row["device_uuid"], key, x509.load_der_x509_certificate(row["certificate"])
+    else:
+        yield _pem_bundle(path.name, {file.name: file.read_bytes() for file in path.iterdir()})
+
+
+def _pem_bundle(uuid: str, files: dict[str, bytes]):  # type: ignore[no-untyped-def]
+    assert set(files) == MEMBERS, f"the bundle of {uuid} holds {sorted(files)}"
+    return uuid, load_pem_private_key(files["pkey.pem"], None), x509.load_pem_x509_certificate(files["client.pem"])
+
+
+def check_interrupted(out: Path) -> dict[str, str]:
+    """I2, I3, I5: what is visible is committed, whole and unique; returns the committed devices."""
+    rows = committed(out)
+    for uuid, stored in visible(out).items():
+        assert uuid in rows, f"{uuid} is visible and not committed"
+        assert stored.certificate.fingerprint(HASH).hex() == rows[uuid], f"{uuid} is visible with another certificate"
+    return rows
+
+
+def check_finished(out: Path, wanted: list[str], ca: x509.Certificate, before: dict[str, str]) -> None:
+    """I1, I3-I8: every device exactly once, what was issued before the crash unchanged, nothing left over."""
+    rows = committed(out)
+    assert list(rows) == wanted, "the manifest is not the input's devices in the input's order"
+    changed = [uuid for uuid, digest in before.items() if rows[uuid] != digest]
+    assert not changed, f"issued again with another certificate: {changed}"
+    stored = check_all(out, rows, ca)
+    keys = Counter(s.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for s in stored)
+    serials = Counter(s.certificate.serial_number for s in stored)
+    assert max(keys.values()) == max(serials.values()) == 1, "a key or a serial number occurs twice"
+    known = {"run.json", "manifest.parquet", "summary.json", "bundles"}
+    left = {path.name for path in out.iterdir()} - known
+    assert not left, f"left over: {left}"
+
+
+def check_all(out: Path, rows: dict[str, str], ca: x509.Certificate) -> list[Stored]:
+    """Every committed device's bundle is there, whole, as its row says, signed by the CA."""
+    found = visible(out)
+    assert set(found) == set(rows), "bundles and manifest are not of the same devices"
+    for uuid, stored in found.items():
+        assert stored.certificate.fingerprint(HASH).hex() == rows[uuid]
+        stored.certificate.verify_directly_issued_by(ca)
+    return list(found.values())
+
+
+from cryptography.hazmat.primitives.hashes import SHA256  # noqa: E402
+
+HASH = SHA256()

@@ -1,0 +1,96 @@
+"""Real runs of the real program, in processes of their own, for tests that kill them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROGRAM = [sys.executable, "-m", "batch_issuer"]
+
+
+def write_manifest(path: Path, devices: int, seed: int = 1) -> list[str]:
+    """A Parquet manifest of so many devices; returns their UUIDs."""
+    random = Random(seed)
+    uuids = [str(uuid.UUID(int=random.getrandbits(128), version=4)) for _ in range(devices)]
+    pq.write_table(pa.table({"device_uuid": uuids, "name": [f"device-{i}" for i in range(devices)]}), path)
+    return uuids
+
+
+def issue_arguments(manifest: Path, pki: Path, out: Path, *more: str) -> list[str]:
+    """The command line of a run."""
+    arguments = ["issue", "--manifest", str(manifest), "--pki", str(pki), "--out", str(out)]
+    return [*PROGRAM, *arguments, "--hardware-id", "hw", *more]
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    """Start it as the leader of a process group of its own."""
+    return subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, stdin=subprocess.DEVNULL
+    )
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    return subprocess.run(arguments, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=120)
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """SIGKILL everything that belongs to it, at once."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while group_is_alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def group_is_alive(group: int) -> bool:
+    """Whether any process of a group still runs."""
+    return any(True for _ in members(group))
+
+
+def members(group: int) -> Iterator[int]:
+    """The living processes of a group."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[2]) == group and fields[0] != "Z":
+                yield int(entry.name)
+
+
+def workers(process: subprocess.Popen[str], out: Path) -> list[int]:
+    """The worker processes of a run: those that hold its workers' lock open."""
+    lock = str(out / ".run/workers.lock")
+    found = []
+    for pid in members(process.pid):
+        try:
+            links = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+        except OSError:
+            continue
+        if lock in links and pid != process.pid:
+            found.append(pid)
+    return found
+
+
+def await_file(path: Path, process: subprocess.Popen[str], pattern: str = "") -> bool:
+    """Wait until a path (or something that matches in it) is there; False when the process ended before."""
+    while process.poll() is None:
+        if (any(path.glob(pattern)) if pattern else path.exists()):
+            return True
+        time.sleep(0.002)
+    return False

@@ -1,0 +1,166 @@
+"""Nothing is lost and nothing is doubled: runs that are killed, stopped and starved, and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import audit
+import pytest
+import runs
+from cryptography import x509
+from pki import make_pki
+
+FORMATS = ("dir", "tar", "parquet")
+RANDOM_KILLS = int(os.environ.get("BATCH_ISSUER_CHAOS", "8"))
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pki")
+    make_pki(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ca(pki: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate((pki / "local-ca.pem").read_bytes())
+
+
+def matrix(bundle_format: str, pki: Path, folder: Path, *flaw: str) -> dict[str, object]:
+    arguments = [sys.executable, str(HERE / "crash_matrix.py"), bundle_format, str(pki), str(folder), *flaw]
+    ended = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=300)
+    result: dict[str, object] = json.loads(ended.stdout.splitlines()[-1])
+    return result
+
+
+@pytest.mark.parametrize("bundle_format", FORMATS)
+def test_killed_before_every_file_operation(bundle_format: str, pki: Path, tmp_path: Path) -> None:
+    """Each kill is followed by an audit, a resume and an audit: steps 1 to 5, and what lies between."""
+    result = matrix(bundle_format, pki, tmp_path)
+    print(f"{bundle_format}: kills {result['kills']}, rows {result['rows']}, failures {len(result['failures'])}")  # type: ignore[arg-type]
+    assert result["failures"] == []
+    assert int(str(result["kills"])) >= 50
+
+
+def test_the_audit_finds_bundles_that_are_published_before_the_commit(pki: Path, tmp_path: Path) -> None:
+    assert matrix("tar", pki, tmp_path, "publish-first")["failures"] != []
+
+
+@pytest.mark.parametrize("bundle_format", FORMATS)
+def test_killed_at_random_instants(bundle_format: str, pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
+    """The whole process group of the real program, again and again, each time resumed."""
+    random = Random(bundle_format)
+    manifest, lots = tmp_path / "devices.parquet", 0
+    wanted = runs.write_manifest(manifest, 4000)
+    kills, before = 0, dict[str, str]()
+    out = tmp_path / "out-0"
+    while kills < RANDOM_KILLS:
+        options = ["--format", bundle_format, "--part-size", "100", "--workers", "2", "--resume", "-q"]
+        process = runs.start(runs.issue_arguments(manifest, pki, out, *options))
+        time.sleep(random.uniform(0.0, 1.2))
+        if process.poll() is None:
+            runs.kill_group(process)
+            kills += 1
+            now = audit.check_interrupted(out) if out.exists() else {}
+            assert before.items() <= now.items(), "a resumed run lost or changed what was issued"
+            before = now
+        else:
+            process.communicate()
+            assert process.returncode == 0
+            audit.check_finished(out, wanted, ca, before)
+            lots, before = lots + 1, {}
+            out = tmp_path / f"out-{lots}"
+    assert runs.run(runs.issue_arguments(manifest, pki, out, *options)).returncode == 0
+    audit.check_finished(out, wanted, ca, before)
+
+
+def test_workers_killed_ten_times_are_replaced(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
+    manifest, out = tmp_path / "devices.parquet", tmp_path / "out"
+    wanted = runs.write_manifest(manifest, 30_000)
+    process = runs.start(runs.issue_arguments(manifest, pki, out, "--format", "tar", "--part-size", "100", "--workers", "2"))
+    killed: set[int] = set()
+    while len(killed) < 10 and process.poll() is None:
+        commits = len(list((out / ".run").glob("commits/*.arrow")))
+        victims = [pid for pid in runs.workers(process, out) if pid not in killed]
+        if commits > 2 * len(killed) and victims:
+            os.kill(victims[0], signal.SIGKILL)
+            killed.add(victims[0])
+        time.sleep(0.005)
+    _, told = process.communicate(timeout=120)
+    assert len(killed) == 10
+    assert process.returncode == 0, told
+    assert "it is replaced" in told
+    audit.check_finished(out, wanted, ca, {})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("to_group", [False, True])
+def test_a_stop_ends_after_the_current_parts_and_is_resumable(
+    number: signal.Signals, to_group: bool, pki: Path, ca: x509.Certificate, tmp_path: Path
+) -> None:
+    """As from another terminal, and as from the keyboard, where the whole group gets the signal."""
+    manifest, out = tmp_path / "devices.parquet", tmp_path / "out"
+    wanted = runs.write_manifest(manifest, 20_000)
+    arguments = runs.issue_arguments(manifest, pki, out, "--format", "parquet", "--part-size", "100", "--workers", "2")
+    process = runs.start(arguments)
+    assert runs.await_file(out / ".run/commits", process, "*.arrow")
+    (os.killpg if to_group else os.kill)(process.pid, number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert f"{number.name}: stopping after the current parts" in told
+    assert "hint: the same command with --resume goes on from here" in told
+    before = audit.check_interrupted(out)
+    assert 0 < len(before) < len(wanted)
+    assert not runs.group_is_alive(process.pid)
+    resumed = runs.run([*arguments, "--resume"])
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"({len(before):,} of them before)" in resumed.stdout
+    audit.check_finished(out, wanted, ca, before)
+
+
+def test_a_finished_run_resumed_does_nothing(pki: Path, tmp_path: Path) -> None:
+    manifest, out = tmp_path / "devices.parquet", tmp_path / "out"
+    runs.write_manifest(manifest, 50)
+    arguments = runs.issue_arguments(manifest, pki, out, "--format", "tar")
+    assert runs.run(arguments).returncode == 0
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in out.rglob("*")}
+    again = runs.run([*arguments, "--resume"])
+    assert again.returncode == 0
+    assert "the run is finished already: nothing to do" in again.stderr
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in out.rglob("*")} == before
+
+
+def test_the_second_of_two_runs_on_one_folder_is_refused(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
+    manifest, out = tmp_path / "devices.parquet", tmp_path / "out"
+    wanted = runs.write_manifest(manifest, 20_000)
+    arguments = runs.issue_arguments(manifest, pki, out, "--format", "tar", "--part-size", "500")
+    first = runs.start(arguments)
+    assert runs.await_file(out / ".run/commits", first, "*.arrow")
+    second = runs.run([*arguments, "--resume"])
+    assert second.returncode == 2
+    assert second.stderr.startswith(f"error: the output folder {out} is in use by another run\n")
+    _, told = first.communicate(timeout=60)
+    assert first.returncode == 0, told
+    audit.check_finished(out, wanted, ca, {})
+
+
+def test_a_resume_waits_for_the_workers_that_a_killed_run_left(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
+    """Only the parent dies: its workers still write, and two processes must never write one part."""
+    manifest, out = tmp_path / "devices.parquet", tmp_path / "out"
+    wanted = runs.write_manifest(manifest, 20_000)
+    arguments = runs.issue_arguments(manifest, pki, out, "--format", "dir", "--part-size", "2000", "--workers", "2", "--resume")
+    process = runs.start(arguments)
+    assert runs.await_file(out / ".run/staging", process, "part-*")
+    os.kill(process.pid, signal.SIGKILL)
+    resumed = runs.run(arguments)
+    process.communicate()
+    assert resumed.returncode == 0, resumed.stderr
+    audit.check_finished(out, wanted, ca, {})
