@@ -17,7 +17,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := pyproject.toml README.md LICENSE $(shell find batch_issuer -type f -not -name '*.pyc' -not -path '*/__pycache__*')
+# Folders too: one that lost a file is newer than the wheel.
+SOURCES := pyproject.toml README.md LICENSE $(shell find batch_issuer -name __pycache__ -prune -o -print)
 
 # The tests must meet the wheel and not the sources beside them: PYTHONSAFEPATH keeps the current folder out of the
 # import path of pytest and of every program it starts, and BATCH_ISSUER_TEST_WHEEL makes a test of that itself.
@@ -86,11 +87,12 @@ demo: $(VENV)/.installed
 	run ls -l demo/device/$$device; \
 	echo; \
 	echo 'What to look at:'; \
-	echo "  demo/device/$$device/   one device's bundle, ready for its /var/sota"; \
-	echo '  demo/issued/bundles/       all 250 of them'; \
+	echo "  demo/device/$$device/"; \
+	echo "                                one device's bundle, ready for its /var/sota"; \
+	echo '  demo/issued/bundles/          the bundles of all 250 devices'; \
 	echo '  demo/issued/manifest.parquet  what was issued: serials, digests, places'; \
-	echo '  demo/issued/run.json       what was asked'; \
-	echo '  demo/pki/                  the factory: its root, its device CA, its gateway'; \
+	echo '  demo/issued/run.json          what was asked'; \
+	echo '  demo/pki/                     the factory: its root, its device CA, its gateway'; \
 	echo; \
 	echo 'What to try next:'; \
 	echo '  $(BIN)/batch-issuer issue --manifest sample_data/devices-bad.csv --pki demo/pki --out demo/bad'; \

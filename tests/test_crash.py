@@ -84,7 +84,7 @@ def test_killed_at_random_instants(bundle_format: str, pki: Path, ca: x509.Certi
 
 def test_workers_killed_ten_times_are_replaced(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
     manifest, out = tmp_path / "devices.parquet", tmp_path / "out"
-    wanted = runs.write_manifest(manifest, 30_000)
+    wanted = runs.write_manifest(manifest, 12_000)
     process = runs.start(runs.issue_arguments(manifest, pki, out, "--format", "tar", "--part-size", "100", "--workers", "2"))
     killed: set[int] = set()
     while len(killed) < 10 and process.poll() is None:
@@ -108,7 +108,7 @@ def test_a_stop_ends_after_the_current_parts_and_is_resumable(
 ) -> None:
     """As from another terminal, and as from the keyboard, where the whole group gets the signal."""
     manifest, out = tmp_path / "devices.parquet", tmp_path / "out"
-    wanted = runs.write_manifest(manifest, 20_000)
+    wanted = runs.write_manifest(manifest, 8_000)
     arguments = runs.issue_arguments(manifest, pki, out, "--format", "parquet", "--part-size", "100", "--workers", "2")
     process = runs.start(arguments)
     assert runs.await_file(out / ".run/commits", process, "*.arrow")
@@ -140,7 +140,7 @@ def test_a_finished_run_resumed_does_nothing(pki: Path, tmp_path: Path) -> None:
 
 def test_the_second_of_two_runs_on_one_folder_is_refused(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
     manifest, out = tmp_path / "devices.parquet", tmp_path / "out"
-    wanted = runs.write_manifest(manifest, 20_000)
+    wanted = runs.write_manifest(manifest, 8_000)
     arguments = runs.issue_arguments(manifest, pki, out, "--format", "tar", "--part-size", "500")
     first = runs.start(arguments)
     assert runs.await_file(out / ".run/commits", first, "*.arrow")
@@ -155,8 +155,8 @@ def test_the_second_of_two_runs_on_one_folder_is_refused(pki: Path, ca: x509.Cer
 def test_a_resume_waits_for_the_workers_that_a_killed_run_left(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
     """Only the parent dies: its workers still write, and two processes must never write one part."""
     manifest, out = tmp_path / "devices.parquet", tmp_path / "out"
-    wanted = runs.write_manifest(manifest, 20_000)
-    arguments = runs.issue_arguments(manifest, pki, out, "--format", "dir", "--part-size", "2000", "--workers", "2", "--resume")
+    wanted = runs.write_manifest(manifest, 8_000)
+    arguments = runs.issue_arguments(manifest, pki, out, "--format", "dir", "--part-size", "1000", "--workers", "2", "--resume")
     process = runs.start(arguments)
     assert runs.await_file(out / ".run/staging", process, "part-*")
     os.kill(process.pid, signal.SIGKILL)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["MOST_KEPT", "Fault", "Finding", "Findings"]
+__all__ = ["MOST_KEPT", "MOST_OF_ONE", "Fault", "Finding", "Findings"]
 
 MOST_KEPT = 1000
 """Findings that are kept whole; all are counted."""
+
+MOST_OF_ONE = 100
+"""Of these, findings of one code."""
 
 
 class Fault(NamedTuple):
@@ -54,17 +57,19 @@ class Finding:
         return f"{', '.join(where)}: {self.message} [{self.code}]"
 
 
-@dataclass(slots=True)
 class Findings:
     """The first findings, and how many there are of each code. Picklable.
 
     Attributes:
-        kept: the first `MOST_KEPT`.
+        kept: at most `MOST_OF_ONE` of each code and `MOST_KEPT` in all, so that one fault of a million devices does
+            not hide another.
         counts: all of them, by code.
     """
 
-    kept: list[Finding] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        self.kept: list[Finding] = []
+        self.counts: Counter[str] = Counter()
+        self._kept_of: Counter[str] = Counter()
 
     def add(
         self, faults: Iterable[Fault], place: str, *, row: int | None = None, device_uuid: str | None = None
@@ -72,10 +77,15 @@ class Findings:
         """Take faults as findings at a place."""
         for fault in faults:
             self.counts[fault.code] += 1
-            if len(self.kept) < MOST_KEPT:
-                self.kept.append(Finding(fault.code, fault.message, row, device_uuid, place))
+            self._keep(Finding(fault.code, fault.message, row, device_uuid, place))
 
     def merge(self, other: Findings) -> None:
         """Take over another collection's findings."""
-        self.kept += other.kept[: MOST_KEPT - len(self.kept)]
         self.counts.update(other.counts)
+        for finding in other.kept:
+            self._keep(finding)
+
+    def _keep(self, finding: Finding) -> None:
+        if len(self.kept) < MOST_KEPT and self._kept_of[finding.code] < MOST_OF_ONE:
+            self._kept_of[finding.code] += 1
+            self.kept.append(finding)
