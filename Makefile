@@ -114,11 +114,13 @@ chaos: $(VENV)/.installed $(VENV)/.tools
 
 # Is it fast? --------------------------------------------------------------------------------------------------------
 
+# BENCH holds more options: make bench BENCH='--devices 1000000 --dir /mnt/disk'
 bench: $(VENV)/.installed $(VENV)/.charts
 	$(BIN)/python -m benchmarks $(BENCH)
+	$(BIN)/python -m benchmarks --update-readme
 
 bench-short: $(VENV)/.installed
-	$(BIN)/python -m benchmarks --short $(BENCH)
+	$(BIN)/python -m benchmarks --check $(BENCH)
 
 clean:
 	rm -rf $(VENV) dist build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,7 +11,7 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["binary_column", "fixed_text_column", "fixed_text_values"]
+__all__ = ["binary_column", "fixed_text_column", "fixed_text_values", "is_text"]
 
 
 def fixed_text_column(characters: bytes, width: int) -> pa.Array:
@@ -38,3 +38,8 @@ def fixed_text_values(column: pa.Array, width: int) -> list[bytes]:
     start = column.offset * width
     characters = column.buffers()[2].slice(start, len(column) * width).to_pybytes()
     return [characters[offset : offset + width] for offset in range(0, len(characters), width)]
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values of this Arrow type are text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +37,9 @@ def committed(out: Path) -> dict[str, str]:
     if (out / "summary.json").exists():
         tables = [pq.read_table(manifest)]
     else:
-        tables = [pa.ipc.open_file(path.read_bytes()).read_all() for path in sorted((out / ".run/commits").glob("*.arrow"))]
+        tables = [
+            pa.ipc.open_file(path.read_bytes()).read_all() for path in sorted((out / ".run/commits").glob("*.arrow"))
+        ]
     rows: dict[str, str] = {}
     for table in tables:
         for uuid, digest in zip(table["device_uuid"].to_pylist(), table["certificate_sha256"].to_pylist(), strict=True):
@@ -100,7 +107,9 @@ def check_finished(out: Path, wanted: list[str], ca: x509.Certificate, before: d
     changed = [uuid for uuid, digest in before.items() if rows[uuid] != digest]
     assert not changed, f"issued again with another certificate: {changed}"
     stored = check_all(out, rows, ca)
-    keys = Counter(s.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for s in stored)
+    keys = Counter(
+        s.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for s in stored
+    )
     serials = Counter(s.certificate.serial_number for s in stored)
     assert max(keys.values()) == max(serials.values()) == 1, "a key or a serial number occurs twice"
     known = {"run.json", "manifest.parquet", "summary.json", "bundles"}

@@ -3,7 +3,7 @@
 Usage: crash_matrix.py FORMAT PKI FOLDER [FLAW]
 
 A process of its own: it forks a child per kill, and must not have started Arrow's threads before.
-FLAW seeds a mistake, to show that the audit bites: publish-first, drop-last-part.
+FLAW seeds a mistake, to show that the audit bites: publish-first.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ import signal
 import sys
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import audit
-import batch_issuer.batch.part
-from batch_issuer.batch.request import RunRequest
-from batch_issuer.batch.run import issue
 from cryptography import x509
 from faults import FileOperations, run_inline
+
+from batch_issuer.batch import part
+from batch_issuer.batch.request import RunRequest
+from batch_issuer.batch.run import issue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,43 +70,39 @@ def in_child(work: Callable[[], None]) -> int:
         try:
             work()
             code = 0
-        except BaseException as error:  # noqa: BLE001 - a child never goes on as its parent
+        except BaseException as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def killed_run(asked: RunRequest, at: int, log: Path) -> None:
-    operations = FileOperations(asked.out.parent, at=at)
-    operations.install()
+def killed_run(asked: RunRequest, at: int) -> None:
+    FileOperations(asked.out.parent, at=at).install()
     run(asked)
-    log.write_text(str(len(operations.seen)))
 
 
-def seed(flaw: str) -> None:
-    """Make the program wrong in one way."""
-    worker = batch_issuer.batch.part._PartWorker  # noqa: SLF001 - the flaw is in its very order of steps
-    real_replace = batch_issuer.batch.part.replace_file
-    if flaw == "publish-first":
-        published = worker._stage_and_commit  # noqa: SLF001
+def seed_publish_first() -> None:
+    """Make the program wrong: bundles are renamed into place just before their part's commit, not after it."""
+    right_order = part._PartWorker._stage_and_commit
+    commit_now = vars(part)["replace_file"]
 
-        def publish_first(self, rows, uuids, name, commit):  # type: ignore[no-untyped-def]
-            def publish_then_commit(*args, **kwargs):  # type: ignore[no-untyped-def]
-                self._format.publish(self._folder.staging, self._folder.bundles, name, uuids)
-                return real_replace(*args, **kwargs)
+    def publish_first(self: Any, rows: Any, uuids: Any, name: str, commit: Path) -> int:
+        def publish_then_commit(*args: Any, **kwargs: Any) -> None:
+            self._format.publish(self._folder.staging, self._folder.bundles, name, uuids)
+            commit_now(*args, **kwargs)
 
-            batch_issuer.batch.part.replace_file = publish_then_commit
-            return published(self, rows, uuids, name, commit)
+        vars(part)["replace_file"] = publish_then_commit
+        return right_order(self, rows, uuids, name, commit)
 
-        worker._stage_and_commit = publish_first  # type: ignore[method-assign]  # noqa: SLF001
+    setattr(part._PartWorker, "_stage_and_commit", publish_first)  # noqa: B010 - a method is not assigned to
 
 
 def main() -> None:
     bundle_format, pki, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     run_inline()
-    if len(sys.argv) > 4:
-        seed(sys.argv[4])
+    if sys.argv[4:] == ["publish-first"]:
+        seed_publish_first()
     random = Random(7)
     wanted = [str(uuid.UUID(int=random.getrandbits(128), version=4)) for _ in range(DEVICES)]
     (folder / "devices.csv").write_text("device_uuid\n" + "\n".join(wanted) + "\n")
@@ -114,7 +112,7 @@ def main() -> None:
         base = folder / f"{bundle_format}-{at}"
         base.mkdir()
         asked = request(bundle_format, pki, folder, base / "out")
-        code = in_child(lambda asked=asked, at=at, base=base: killed_run(asked, at, base / "log"))
+        code = in_child(partial(killed_run, asked, at))
         if code == 0:
             break
         kills += 1

@@ -26,7 +26,7 @@ def main() -> None:
     operations = FileOperations(folder / "out")
     operations.install()
     if len(sys.argv) > 4:
-        os.fsync = lambda _fd: None  # the call is gone, not only its effect
+        os.fsync = lambda fd: None  # the call is gone, not only its effect
     run(request(bundle_format, pki, folder, folder / "out"))
     print(json.dumps(faults(operations.seen)))
 
@@ -59,7 +59,9 @@ def _rename_faults(operation: Operation, written: dict[str, int], synced: dict[s
     if "/commits/" in target:
         part = Path(target).stem
         staged = [name for name in written if f"/staging/{part}" in name]
-        found += [f"{part} is committed before {name} is durable" for name in staged if synced.get(name, -1) < written[name]]
+        found += [
+            f"{part} is committed before {name} is durable" for name in staged if synced.get(name, -1) < written[name]
+        ]
         written[target] = at
     if "/bundles/" in target:
         folder = next((name for name in synced if name.endswith("/commits")), "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import batch_issuer.batch.run
@@ -13,6 +12,7 @@ import batch_issuer.bundles.directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
 OPERATIONS = ("open", "write", "fsync", "rename", "mkdir", "rmdir", "unlink", "fchmod")
 
@@ -66,7 +66,9 @@ class FileOperations:
     def _paths(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
         if name in {"write", "fsync", "fchmod"}:
             return (self._fds.get(args[0], ""),)
-        folders = (kwargs.get("dir_fd"), None) if name != "rename" else (kwargs.get("src_dir_fd"), kwargs.get("dst_dir_fd"))
+        folders = (
+            (kwargs.get("dir_fd"), None) if name != "rename" else (kwargs.get("src_dir_fd"), kwargs.get("dst_dir_fd"))
+        )
         count = 2 if name == "rename" else 1
         return tuple(
             os.path.join(self._fds.get(folder, ""), os.fspath(path)) if folder is not None else os.path.abspath(path)

@@ -1,4 +1,4 @@
-"""Whole output folders, made part by part with the program's own rooms, right or wrong where a test wants them wrong."""
+"""Whole output folders, made part by part with the program's own rooms, and wrong where a test wants them wrong."""
 
 from __future__ import annotations
 
@@ -202,7 +202,12 @@ def _finish(run: MadeRun, tables: list[pa.Table]) -> None:
     rejects = [f"{row},device_uuid,x,uuid-malformed,\"row {row}, column 'device_uuid': no UUID\"\n" for row in REJECTED]
     text = "row,column,value,code,message\n" + "".join(rejects) + rejects[0]
     write_new(run.folder.rejects, [text.encode()], PUBLIC_MODE)
-    write_new(run.folder.summary, [json.dumps({}).encode()], PUBLIC_MODE)
+    write_new(run.folder.summary, [json.dumps(_summary(run.record)).encode()], PUBLIC_MODE)
     for path in sorted(run.folder.work.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     run.folder.work.rmdir()
+
+
+def _summary(record: RunRecord) -> dict[str, Any]:
+    counts = {"devices": record.accepted, "rejected": record.rows - record.accepted, "parts": record.parts}
+    return counts | {"format": record.format, "not_before": record.not_before, "not_after": record.not_after}

@@ -37,9 +37,8 @@ def issue_arguments(manifest: Path, pki: Path, out: Path, *more: str) -> list[st
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
     """Start it as the leader of a process group of its own."""
-    return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, stdin=subprocess.DEVNULL
-    )
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    return subprocess.Popen(arguments, stdin=null, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
@@ -90,7 +89,7 @@ def workers(process: subprocess.Popen[str], out: Path) -> list[int]:
 def await_file(path: Path, process: subprocess.Popen[str], pattern: str = "") -> bool:
     """Wait until a path (or something that matches in it) is there; False when the process ended before."""
     while process.poll() is None:
-        if (any(path.glob(pattern)) if pattern else path.exists()):
+        if any(path.glob(pattern)) if pattern else path.exists():
             return True
         time.sleep(0.002)
     return False

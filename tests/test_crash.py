@@ -85,7 +85,9 @@ def test_killed_at_random_instants(bundle_format: str, pki: Path, ca: x509.Certi
 def test_workers_killed_ten_times_are_replaced(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
     manifest, out = tmp_path / "devices.parquet", tmp_path / "out"
     wanted = runs.write_manifest(manifest, 12_000)
-    process = runs.start(runs.issue_arguments(manifest, pki, out, "--format", "tar", "--part-size", "100", "--workers", "2"))
+    process = runs.start(
+        runs.issue_arguments(manifest, pki, out, "--format", "tar", "--part-size", "100", "--workers", "2")
+    )
     killed: set[int] = set()
     while len(killed) < 10 and process.poll() is None:
         commits = len(list((out / ".run").glob("commits/*.arrow")))
@@ -156,7 +158,8 @@ def test_a_resume_waits_for_the_workers_that_a_killed_run_left(pki: Path, ca: x5
     """Only the parent dies: its workers still write, and two processes must never write one part."""
     manifest, out = tmp_path / "devices.parquet", tmp_path / "out"
     wanted = runs.write_manifest(manifest, 8_000)
-    arguments = runs.issue_arguments(manifest, pki, out, "--format", "dir", "--part-size", "1000", "--workers", "2", "--resume")
+    options = ["--format", "dir", "--part-size", "1000", "--workers", "2", "--resume"]
+    arguments = runs.issue_arguments(manifest, pki, out, *options)
     process = runs.start(arguments)
     assert runs.await_file(out / ".run/staging", process, "part-*")
     os.kill(process.pid, signal.SIGKILL)

@@ -15,7 +15,14 @@ def durability(bundle_format: str, folder: Path, *flaw: str) -> list[str]:
     pki, work = folder / "pki", folder / "work"
     make_pki(pki)
     work.mkdir()
-    arguments = [sys.executable, str(Path(__file__).with_name("durability.py")), bundle_format, str(pki), str(work), *flaw]
+    arguments = [
+        sys.executable,
+        str(Path(__file__).with_name("durability.py")),
+        bundle_format,
+        str(pki),
+        str(work),
+        *flaw,
+    ]
     ended = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60)
     found: list[str] = json.loads(ended.stdout.splitlines()[-1])
     return found

@@ -25,7 +25,7 @@ SOURCES = Path(__file__).parents[1] / PACKAGE
 LEVELS = (
     {"errors", "devices", "files", "columns", "profiles", "processes"},
     {"manifest", "authority", "minting", "bundles", "output"},
-    {"batch", "verification", "extraction"},
+    {"batch", "verification", "extraction", "benchmark"},
     {"cli"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -7,7 +7,7 @@ import re
 import subprocess
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
@@ -25,12 +25,15 @@ from batch_issuer.minting.reference import DeviceIssuance, device_certificate
 from batch_issuer.minting.template import certificates, cut_template, serial_numbers
 from batch_issuer.profiles import ValidityWindow, factory_name
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 CA_KEY = ec.derive_private_key(0x1F2E3D4C5B6A79888796A5B4C3D2E1F0, ec.SECP256R1())
 DETERMINISTIC = partial(CA_KEY.sign, signature_algorithm=ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
 MOMENT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=64)
-moments = st.datetimes(datetime(1990, 1, 1), datetime(2140, 1, 1)).map(lambda t: t.replace(microsecond=0, tzinfo=UTC))  # noqa: DTZ001
+moments = st.datetimes(datetime(1990, 1, 1), datetime(2140, 1, 1)).map(lambda t: t.replace(microsecond=0, tzinfo=UTC))
 issuances = st.builds(
     DeviceIssuance,
     issuer=st.builds(factory_name, names, names),
@@ -64,12 +67,11 @@ def test_template_and_reference_give_the_same_octets(
     key = load_der_private_key(private_key, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     request = DeviceRequest(str(uuid), production)
-    slow = device_certificate(
-        issued, request, key.public_key(), int.from_bytes(serial), CA_KEY, deterministic=True
-    )
+    slow = device_certificate(issued, request, key.public_key(), int.from_bytes(serial), CA_KEY, deterministic=True)
     assert fast == slow.public_bytes(Encoding.DER)
     assert len(fast) <= template.longest
-    CA_KEY.public_key().verify(slow.signature, x509.load_der_x509_certificate(fast).tbs_certificate_bytes, ec.ECDSA(hashes.SHA256()))
+    tbs = x509.load_der_x509_certificate(fast).tbs_certificate_bytes
+    CA_KEY.public_key().verify(slow.signature, tbs, ec.ECDSA(hashes.SHA256()))
 
 
 @given(random=st.binary(min_size=20, max_size=200).filter(lambda b: len(b) % 20 == 0))
@@ -104,15 +106,15 @@ def test_a_part_has_distinct_keys_and_serials_and_right_digests() -> None:
 def test_a_template_that_differs_from_the_definition_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     other = cut_template(issuance(factory="other"), production=False)
     mint = Mint(issuance(), key_engine("openssl"), DETERMINISTIC, CA_KEY.public_key())
-    monkeypatch.setitem(mint._templates, False, other)  # noqa: SLF001 - the flaw is seeded where it would be
+    monkeypatch.setitem(mint._templates, False, other)
     uuid = b"00000000-0000-4000-8000-000000000001"
-    with pytest.raises(TemplateMismatch, match=f"^the certificate of {uuid.decode()} differs from its definition$"):
+    with pytest.raises(TemplateMismatch, match=rf"^the certificate of {uuid.decode()} differs from its definition$"):
         mint.part([uuid], production=False)
 
 
 def test_a_signature_of_another_key_is_refused() -> None:
     mint = Mint(issuance(), key_engine("openssl"), DETERMINISTIC, ec.generate_private_key(ec.SECP256R1()).public_key())
-    with pytest.raises(TemplateMismatch, match="^the CA's signature on the certificate of .* is wrong$"):
+    with pytest.raises(TemplateMismatch, match=r"^the CA's signature on the certificate of .* is wrong$"):
         mint.part([b"00000000-0000-4000-8000-000000000001"], production=False)
 
 
@@ -122,7 +124,7 @@ def test_a_name_that_hides_a_field_of_the_template_is_refused() -> None:
 
 
 def test_an_unknown_engine_lists_the_known_ones() -> None:
-    with pytest.raises(RefusedError, match="^key engine 'abacus' is not known$") as raised:
+    with pytest.raises(RefusedError, match=r"^key engine 'abacus' is not known$") as raised:
         key_engine("abacus")
     assert raised.value.hint == "known engines: openssl"
 
@@ -143,7 +145,9 @@ def test_openssl_reads_the_certificate(tmp_path: Path) -> None:
         ["openssl", "x509", "-in", tmp_path / "leaf.der", "-inform", "DER", "-noout", "-text"],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert re.search(r"Subject: CN ?= ?00000000-0000-4000-8000-00000000abcd, OU ?= ?acme, businessCategory ?= ?production", shown)
+    assert re.search(
+        r"Subject: CN ?= ?00000000-0000-4000-8000-00000000abcd, OU ?= ?acme, businessCategory ?= ?production", shown
+    )
     assert re.search(r"X509v3 Key Usage: critical\s+Digital Signature\n", shown)
     assert re.search(r"X509v3 Extended Key Usage: critical\s+TLS Web Client Authentication\n", shown)
 

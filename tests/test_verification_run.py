@@ -24,7 +24,7 @@ from batch_issuer.devices import CertificateDer, Sec1Der
 from batch_issuer.errors import AuthorityError, OutputError
 from batch_issuer.minting.keys import key_engine
 from batch_issuer.verification.anchors import Anchors, read_anchors
-from batch_issuer.verification.finding import MOST_KEPT, MOST_OF_ONE, Fault, Findings
+from batch_issuer.verification.finding import MOST_KEPT, MOST_OF_ONE, Fault, Finding, Findings
 from batch_issuer.verification.run import Report, verify_run
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def copy_of(run: MadeRun, tmp_path: Path) -> MadeRun:
 
 
 def verify(run: MadeRun, **options: Any) -> Report:
-    trusted = Anchors(run.authority.ca_der, run.authority.root_der)
-    return verify_run(run.out, **({"anchors": trusted, "workers": 2} | options))
+    trusted: dict[str, Any] = {"anchors": Anchors(run.authority.ca_der, run.authority.root_der), "workers": 1}
+    return verify_run(run.out, **(trusted | options))
 
 
 def codes(run: MadeRun, **options: Any) -> set[str]:
@@ -111,9 +111,13 @@ def set_value(name: str, value: Callable[[Any], Any], row: int = 2) -> Callable[
     return edit
 
 
+def flip_digit(text: str) -> str:
+    return text[:-1] + ("1" if text[-1] == "0" else "0")
+
+
 def test_a_good_run_has_no_finding(run: MadeRun) -> None:
     done: list[int] = []
-    report = verify(run, progress=done.append)
+    report = verify(run, progress=done.append, workers=2)
     assert report.counts == {}
     assert report.findings == ()
     assert report.clean
@@ -328,7 +332,7 @@ def test_a_cut_off_part(packed_run: MadeRun) -> None:
 
 
 def test_a_link_in_place_of_a_bundle(run: MadeRun, tmp_path: Path) -> None:
-    place = sorted(run.folder.bundles.iterdir())[0]
+    place = min(run.folder.bundles.iterdir())
     place.rename(tmp_path / "elsewhere")
     place.symlink_to(tmp_path / "elsewhere")
     assert verify(run).counts == {"bundle-unreadable" if run.record.format == "dir" else "part-unreadable": 1}
@@ -354,9 +358,9 @@ def test_the_last_part_dropped_from_the_manifest(run: MadeRun) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [
-        ("serial_number", lambda text: flip_digit(text), "row-serial"),
-        ("certificate_sha256", lambda text: flip_digit(text), "row-certificate-hash"),
-        ("public_key_sha256", lambda text: flip_digit(text), "row-key-hash"),
+        ("serial_number", flip_digit, "row-serial"),
+        ("certificate_sha256", flip_digit, "row-certificate-hash"),
+        ("public_key_sha256", flip_digit, "row-key-hash"),
         ("certificate_sha256", lambda text: text.upper(), "row-certificate-hash"),
     ],
 )
@@ -365,10 +369,6 @@ def test_an_edited_value_in_the_manifest(run: MadeRun, name: str, value: Callabl
     report = verify(run)
     assert report.counts == {code: 1}
     assert (report.findings[0].row, report.findings[0].device_uuid) == (ROWS[2], UUIDS[2])
-
-
-def flip_digit(text: str) -> str:
-    return text[:-1] + ("1" if text[-1] == "0" else "0")
 
 
 def test_an_edited_time_in_the_manifest(good_runs: dict[str, MadeRun], tmp_path: Path) -> None:
@@ -460,6 +460,14 @@ def test_rejects_of_rows_that_were_issued(run: MadeRun) -> None:
     assert codes(run) == {"row-issued-and-rejected"}
     run.folder.rejects.write_text("no,table\n")
     assert codes(run) == {"rejects-unreadable"}
+
+
+def test_a_summary_that_says_otherwise(good_runs: dict[str, MadeRun], tmp_path: Path) -> None:
+    run = copy_of(good_runs["tar"], tmp_path)
+    run.folder.summary.write_text(run.folder.summary.read_text().replace("12", "13"))
+    assert verify(run).findings[0].message == "devices is '13', expected 12"
+    run.folder.summary.write_text("[]")
+    assert codes(run) == {"summary-unreadable"}
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
@@ -603,6 +611,11 @@ def test_one_fault_of_all_devices_hides_no_other() -> None:
     whole.merge(worker)
     assert whole.counts == {"common": 4 * MOST_KEPT, "rare": 2}
     assert len(whole.kept) == MOST_OF_ONE + 2
+
+
+def test_a_finding_is_one_printable_line() -> None:
+    finding = Finding("code", "it is \x1b[2J", 3, "a\nb", "bundles/\u202e")
+    assert str(finding) == "bundles/\\u202e, row 3, a\\nb: it is \\x1b[2J [code]"
 
 
 def test_verification_shares_no_code_with_what_it_verifies() -> None:

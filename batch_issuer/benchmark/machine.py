@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeAlias
 
@@ -31,8 +32,17 @@ def describe_machine(folder: Path) -> Machine:
         "cryptography": cryptography.__version__,
         "openssl": backend.openssl_version_text().removeprefix("OpenSSL ").split(" ")[0],
         "pyarrow": pa.__version__,
+        "numpy": _numpy_version(),
         "batch_issuer": __version__,
     }
+
+
+def _numpy_version() -> str:
+    """Arrow imports numpy where it is installed, which costs each start a tenth of a second."""
+    try:
+        return version("numpy")
+    except PackageNotFoundError:
+        return "none"
 
 
 def file_system_type(folder: Path) -> str:

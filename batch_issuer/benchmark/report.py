@@ -51,7 +51,7 @@ def machine_lines(machine: Machine) -> list[str]:
     return [
         f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, {machine['file_system']}",
         f"Python {machine['python']}, cryptography {machine['cryptography']} (OpenSSL {machine['openssl']}), "
-        f"pyarrow {machine['pyarrow']}, batch-issuer {machine['batch_issuer']}",
+        f"pyarrow {machine['pyarrow']}, numpy {machine['numpy']}, batch-issuer {machine['batch_issuer']}",
     ]
 
 

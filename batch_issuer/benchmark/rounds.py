@@ -12,14 +12,15 @@ from batch_issuer.benchmark.runs import Run, file_sizes, issued
 from batch_issuer.benchmark.together import rate_together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from batch_issuer.benchmark.figures import Figures, Round
     from batch_issuer.benchmark.workload import Workload
 
-__all__ = ["Plan", "measure_round", "measure_rounds", "spread_parts"]
+__all__ = ["USUAL_PART", "Plan", "measure", "measure_rounds", "names_of", "spread_parts"]
 
-_USUAL_PART = 5000
+USUAL_PART = 5000
+"""Devices per part unless told otherwise, as `batch-issuer issue` has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +31,25 @@ class Plan:
         devices: in each measurement.
         rounds: how often.
         workers: processes.
-        formats: which are issued end to end.
+        names: what is measured in each round, in this order: `FLOOR`, `CORE`, `BARE_LOOP`, and formats by name.
         part_size: devices per part.
     """
 
     devices: int
     rounds: int
     workers: int
-    formats: tuple[str, ...]
-    part_size: int = _USUAL_PART
+    names: tuple[str, ...]
+    part_size: int = USUAL_PART
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What is measured in each round, in this order; dir's own floor stands just before it."""
-        formats = [name for kind in self.formats for name in ((BARE_LOOP, kind) if kind == "dir" else (kind,))]
-        return (FLOOR, CORE, *formats)
+
+def names_of(formats: Iterable[str]) -> tuple[str, ...]:
+    """What to measure for these formats: the floor, the core and they; dir's own floor stands just before it."""
+    return (FLOOR, CORE, *(name for kind in formats for name in ((BARE_LOOP, kind) if kind == "dir" else (kind,))))
 
 
 def spread_parts(devices: int, workers: int) -> int:
     """A part size of which every worker gets at least two: otherwise a short run measures idle workers."""
-    return max(1, min(_USUAL_PART, -(-devices // (2 * workers))))
+    return max(1, min(USUAL_PART, -(-devices // (2 * workers))))
 
 
 def measure_rounds(workload: Workload, plan: Plan, tell: Callable[[str], None]) -> list[Round]:
@@ -66,18 +66,24 @@ def measure_rounds(workload: Workload, plan: Plan, tell: Callable[[str], None]) 
     sizes = file_sizes(workload) if BARE_LOOP in plan.names else {}
     rounds = []
     for number in range(1, plan.rounds + 1):
-        rounds.append(measure_round(workload, plan, sizes))
+        rounds.append({name: measure(workload, plan, name, sizes) for name in plan.names})
         rates = ", ".join(f"{name} {figures['devices_per_second']:,.0f}/s" for name, figures in rounds[-1].items())
         tell(f"round {number} of {plan.rounds}: {rates}")
     return rounds
 
 
-def measure_round(workload: Workload, plan: Plan, sizes: dict[str, int]) -> Round:
-    """One round of a plan; `sizes` are those of a device's files, for the bare loop."""
-    return {name: _measure(workload, plan, sizes, name) for name in plan.names}
+def measure(workload: Workload, plan: Plan, name: str, sizes: dict[str, int]) -> Figures:
+    """One measurement of a plan.
 
+    Args:
+        workload: the devices and their CA.
+        plan: how many devices and processes.
+        name: what is measured.
+        sizes: octets of each of a device's files, for the bare loop.
 
-def _measure(workload: Workload, plan: Plan, sizes: dict[str, int], name: str) -> Figures:
+    Raises:
+        RunFailedError: the measured run failed.
+    """
     if name == FLOOR:
         return {"devices_per_second": rate_together(FloorLoop(), plan.devices, plan.workers)}
     if name == CORE:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from batch_issuer.bundles.contents import FILE_MODES
 from batch_issuer.errors import RunFailedError
 from batch_issuer.files import sync_filesystem
 
@@ -56,7 +57,11 @@ def run_program(workload: Workload, *arguments: str) -> tuple[Figures, str]:
     """
     report = workload.folder / "report.json"
     command = [sys.executable, "-m", _ACCOUNTING, str(report), sys.executable, "-m", _PROGRAM, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+    # Compiled modules are kept, as they are wherever the program is installed: otherwise each start compiles it again.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with subprocess.Popen(  # noqa: S603 - this program, by this interpreter
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         try:
             output, errors = process.communicate()
         except BaseException:
@@ -145,12 +150,11 @@ def verify_figures(workload: Workload, out: Path, workers: int) -> Figures:
 
 
 def file_sizes(workload: Workload) -> dict[str, int]:
-    """The octets of each file of a device, by name, in the order of their writing, as the program really writes them.
+    """The octets of each file of a device, by name, in the order of writing, as the program really writes them.
 
     Raises:
         RunFailedError: issuing failed.
     """
     with issued(workload, Run("dir", devices=1, workers=1)) as (out, _):
         [device] = (out / "bundles").iterdir()
-        files = sorted(device.iterdir(), key=lambda file: file.stat().st_mtime_ns)
-        return {file.name: file.stat().st_size for file in files}
+        return {name: (device / name).stat().st_size for name in FILE_MODES}

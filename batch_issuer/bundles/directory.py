@@ -178,6 +178,6 @@ def _read_file(name: str, folder: int) -> tuple[bytes, int]:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(0, "it is of another kind")
-        return os.read(fd, _LARGEST_FILE), stat.S_IMODE(status.st_mode)
+        return os.read(fd, min(status.st_size, _LARGEST_FILE)), stat.S_IMODE(status.st_mode)
     finally:
         os.close(fd)

@@ -156,6 +156,8 @@ class _MemberReader(dict[tuple[bytes, int], _Member]):
         """The next member's UUID and its header; None at the archive's end."""
         header = file.read(_BLOCK)
         if not header.strip(b"\0") and len(header) == _BLOCK:
+            if file.read() != bytes(_BLOCK):
+                raise tarfile.HeaderError("something follows the archive's end")
             return None
         uuid, rest = header[:UUID_LENGTH], header[UUID_LENGTH:]
         key = (rest, sum(uuid))

@@ -59,14 +59,14 @@ def bench(
     """
     from batch_issuer.benchmark.machine import describe_machine
     from batch_issuer.benchmark.report import result_json, result_text
-    from batch_issuer.benchmark.rounds import Plan, measure_rounds, spread_parts
+    from batch_issuer.benchmark.rounds import Plan, measure_rounds, names_of, spread_parts
     from batch_issuer.benchmark.workload import fastest_folder, temporary_workload
     from batch_issuer.bundles.format import bundle_format
 
-    names = tuple(dict.fromkeys(name.strip() for name in formats.split(",")))
-    for name in names:
-        bundle_format(name)  # refuses what is not known
-    plan = Plan(devices, rounds, workers, names, spread_parts(devices, workers))
+    kinds = tuple(dict.fromkeys(kind.strip() for kind in formats.split(",")))
+    for kind in kinds:
+        bundle_format(kind)  # refuses what is not known
+    plan = Plan(devices, rounds, workers, names_of(kinds), spread_parts(devices, workers))
 
     def tell(sentence: str) -> None:
         if not quiet:

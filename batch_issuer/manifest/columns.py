@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from batch_issuer.columns import is_text
 from batch_issuer.errors import ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["ColumnLayout", "is_text", "lay_out", "shorten"]
+__all__ = ["ColumnLayout", "check_types", "lay_out", "shorten"]
 
 UUID_COLUMN = "device_uuid"
 UUID_NAMES = (UUID_COLUMN, "uuid", "device_id", "deviceid", "id")
@@ -114,11 +115,6 @@ def check_types(layout: ColumnLayout, types: list[pa.DataType]) -> None:
 
 def _type_error(name: str, kind: pa.DataType, expected: str) -> ManifestError:
     return ManifestError(f"column {name!r} of the manifest has type {kind}, expected {expected}")
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether values of this Arrow type are text."""
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def is_uuid_octets(kind: pa.DataType) -> bool:

@@ -67,8 +67,10 @@ class ParquetManifest:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type without its dictionary: each part is stored by itself, and would need a dictionary of its own."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    """The type without its dictionary or views: each part is stored by itself, and not all formats have them."""
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    return pa.string() if pa.types.is_string_view(kind) else kind
 
 
 def _damaged(error: Exception) -> ManifestError:

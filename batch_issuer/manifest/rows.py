@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_issuer.columns import is_text
 from batch_issuer.devices import UUID_LENGTH, Rejection
-from batch_issuer.manifest.columns import PRODUCTION_COLUMN, UUID_COLUMN, is_text, shorten
+from batch_issuer.manifest.columns import PRODUCTION_COLUMN, UUID_COLUMN, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from batch_issuer.columns import is_text
 from batch_issuer.errors import OutputError
 from batch_issuer.files import PUBLIC_MODE, create_file
-from batch_issuer.output.rows import ISSUED_COLUMNS, read_commit
+from batch_issuer.output.rows import CERTIFICATE_COLUMN, ISSUED_COLUMNS, read_commit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -158,14 +159,13 @@ def _csv_rows(path: Path, also: Sequence[str]) -> Iterator[pa.Table]:
 
 
 def _needs_quotes(column: pa.ChunkedArray) -> bool:
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        return False
-    return bool(pc.any(pc.match_substring_regex(column, _NEEDS_QUOTES)).as_py())
+    return is_text(column.type) and bool(pc.any(pc.match_substring_regex(column, _NEEDS_QUOTES)).as_py())
 
 
 def _without_formulas(rows: pa.Table) -> pa.Table:
+    own = {*ISSUED_COLUMNS.names, CERTIFICATE_COLUMN}
     for place, field in enumerate(rows.schema):
-        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+        if field.name not in own and is_text(field.type):
             safe = pc.replace_substring_regex(rows.column(place), _FORMULA, "'\\1")
             rows = rows.set_column(place, field, safe)
     return rows

@@ -54,7 +54,9 @@ class Finding:
             where.append(f"row {self.row}")
         if self.device_uuid is not None and self.device_uuid not in self.place:
             where.append(self.device_uuid)
-        return f"{', '.join(where)}: {self.message} [{self.code}]"
+        text = f"{', '.join(where)}: {self.message} [{self.code}]"
+        # Names in it may come from files that someone else wrote; a terminal must not obey them.
+        return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 class Findings:

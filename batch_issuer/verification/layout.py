@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
 
-__all__ = ["folder_faults", "read_rejected", "unknown_bundles"]
+__all__ = ["folder_faults", "read_rejected", "summary_faults", "unknown_bundles"]
 
 _OPTIONAL = {"SHA256SUMS", "SHA256SUMS.sig", "report.html"}
 
@@ -56,6 +57,27 @@ def _file_faults(status: os.stat_result, kind: int, mode: int) -> Iterator[Fault
         yield Fault("folder-kind", f"it is {stat.filemode(status.st_mode)}, expected {wanted}")
     elif stat.S_IMODE(status.st_mode) != mode:
         yield Fault("folder-mode", f"its mode is {stat.S_IMODE(status.st_mode):04o}, expected {mode:04o}")
+
+
+def summary_faults(folder: OutputFolder, record: RunRecord) -> list[Fault]:
+    """What `summary.json` says of the run that is not so."""
+    wanted = {
+        "format": record.format,
+        "devices": record.accepted,
+        "rejected": record.rows - record.accepted,
+        "parts": record.parts,
+        "not_before": record.not_before,
+        "not_after": record.not_after,
+    }
+    try:
+        said = json.loads(folder.summary.read_bytes())
+        return [
+            Fault("summary-value", f"{name} is {shown_text(str(said.get(name)))}, expected {value!r}")
+            for name, value in wanted.items()
+            if said.get(name) != value
+        ]
+    except (ValueError, AttributeError, OSError) as error:
+        return [Fault("summary-unreadable", f"it cannot be read: {error}")]
 
 
 def read_rejected(folder: OutputFolder) -> pa.Array:

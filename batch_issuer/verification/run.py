@@ -19,7 +19,7 @@ from batch_issuer.verification import part
 from batch_issuer.verification.anchors import anchor_faults, recorded_anchors
 from batch_issuer.verification.facts import RunFacts
 from batch_issuer.verification.finding import Fault, Finding, Findings
-from batch_issuer.verification.layout import folder_faults, read_rejected, unknown_bundles
+from batch_issuer.verification.layout import folder_faults, read_rejected, summary_faults, unknown_bundles
 from batch_issuer.verification.readable import shown_text
 from batch_issuer.verification.rows import FOLDERS_PER_TASK, OPTIONAL_COLUMNS, ManifestWalk, PartTask
 from batch_issuer.verification.unique import Identities
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from batch_issuer.verification.part import PartResult
 
 __all__ = ["Report", "verify_run"]
+
+_UNREADABLE = "manifest-unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,9 @@ class _Verification:
 
     def __init__(self, out: Path, anchors: Anchors | None, workers: int) -> None:
         self._began = monotonic()
-        prepare_workers([part.__name__])
         self._folder = OutputFolder(out.absolute())
         self._record = read_record(self._folder.record)
+        prepare_workers([part.__name__])
         self._anchors = anchors or recorded_anchors(self._record)
         self._finished = self._folder.summary.exists()
         most_tasks = max(self._record.parts, -(-self._record.accepted // FOLDERS_PER_TASK))
@@ -123,7 +125,9 @@ class _Verification:
         self._findings.add(anchor_faults(self._anchors, self._record), self._folder.record.name)
         for place, fault in folder_faults(self._folder, self._record, finished=self._finished):
             self._findings.add([fault], place)
-        if not self._finished:
+        if self._finished:
+            self._findings.add(summary_faults(self._folder, self._record), self._folder.summary.name)
+        else:
             wrong = f"{self._committed()} of {self._record.parts} parts are committed; --resume issues the others"
             self._findings.add([Fault("run-unfinished", wrong)], self._folder.record.name)
 
@@ -147,7 +151,7 @@ class _Verification:
         try:
             yield from issued_rows(self._folder, self._record, also=OPTIONAL_COLUMNS)
         except OutputError as error:
-            self._findings.add([Fault("manifest-unreadable", str(error))], self._manifest)
+            self._findings.add([Fault(_UNREADABLE, str(error))], self._manifest)
 
     @property
     def _manifest(self) -> str:
@@ -168,7 +172,7 @@ class _Verification:
         if self._finished and walk.devices != self._record.accepted:
             wrong = f"it has {walk.devices} rows, expected the {self._record.accepted} accepted ones"
             self._findings.add([Fault("manifest-count", wrong)], self._manifest)
-        if self._folder.bundles.is_dir():
+        if self._folder.bundles.is_dir() and _UNREADABLE not in self._findings.counts:
             for name in self._unknown(walk):
                 unknown = Fault("bundle-unknown", f"the manifest does not know {shown_text(name)}")
                 self._findings.add([unknown], BUNDLES)

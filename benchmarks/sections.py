@@ -1,0 +1,144 @@
+"""What the long benchmark measures, section by section: rates, growth with N, shell to shell, verification."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from batch_issuer.benchmark.figures import FLOOR, summarise
+from batch_issuer.benchmark.loops import FloorLoop
+from batch_issuer.benchmark.rounds import USUAL_PART, Plan, measure_rounds, names_of
+from batch_issuer.benchmark.runs import Run, issued, run_program, verify_figures
+from batch_issuer.benchmark.together import rate_together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from batch_issuer.benchmark.figures import Figures, Round, Summary
+    from batch_issuer.benchmark.workload import Workload
+
+__all__ = ["FORMATS", "KINDS", "Scale", "Section", "measure_sections"]
+
+FORMATS = ("parquet", "tar", "dir")
+
+KINDS = ("rates", "growth", "shell", "verify")
+"""What `--only` may name."""
+
+_SHELL_DEVICES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section's rounds.
+
+    Attributes:
+        settings: how it was measured.
+        rounds: what was measured.
+    """
+
+    settings: dict[str, Any]
+    rounds: list[Round] = field(repr=False)
+
+    @property
+    def summary(self) -> Summary:
+        """The medians."""
+        return summarise(self.rounds)
+
+    def to_values(self) -> dict[str, Any]:
+        """What the results file holds of it."""
+        return {"settings": self.settings, "summary": _plain(self.summary), "rounds": self.rounds}
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured.
+
+    Attributes:
+        devices: for the rates; growth goes from a twentieth to five times as many, verification checks half.
+        rounds: of each section.
+        workers: the numbers of processes of the rates; the other sections take the last.
+    """
+
+    devices: int
+    rounds: int
+    workers: tuple[int, ...]
+
+    @property
+    def growth(self) -> tuple[int, int, int]:
+        """The sizes that growth is measured at."""
+        return max(1, self.devices // 20), max(1, self.devices // 2), self.devices * 5
+
+
+def measure_sections(
+    workload: Workload, scale: Scale, kinds: tuple[str, ...], tell: Callable[[str], None]
+) -> Iterator[tuple[str, Section]]:
+    """Each section by its name, when it is measured.
+
+    Args:
+        workload: the devices and their CA.
+        scale: how much.
+        kinds: which, of `KINDS`.
+        tell: told how it goes on, in sentences.
+
+    Raises:
+        RunFailedError: a measured run failed.
+    """
+    if "rates" in kinds:
+        for workers in scale.workers:
+            tell(f"rates with {workers} processes")
+            plan = Plan(scale.devices, scale.rounds, workers, names_of(FORMATS))
+            yield f"rates-{workers}", Section(asdict(plan), measure_rounds(workload, plan, tell))
+    others = {"growth": _growth_round, "shell": _shell_round, "verify": _verify_round}
+    for name in (kind for kind in kinds if kind in others):
+        rounds = []
+        for number in range(1, scale.rounds + 1):
+            tell(f"{name}: round {number} of {scale.rounds}")
+            rounds.append(others[name](workload, scale))
+        yield name, Section(asdict(scale), rounds)
+
+
+def _growth_round(workload: Workload, scale: Scale) -> Round:
+    """Parquet at three sizes, and the start that all of them share: a run of one device per worker.
+
+    `started_devices_per_second` leaves that start out. `evenness` is the lowest of these rates over the highest.
+    """
+    workers = scale.workers[-1]
+    start = _issue_once(workload, Run("parquet", workers, workers, part_size=1))
+    one: Round = {
+        FLOOR: {"devices_per_second": rate_together(FloorLoop(), scale.devices // 2, workers)},
+        "start": start,
+    }
+    for devices in scale.growth:
+        figures = _issue_once(workload, Run("parquet", devices, workers, USUAL_PART))
+        # The sizes are far apart; a start that took longer than the run itself shows as no rate at all.
+        seconds = max(figures["issue_seconds"] - start["issue_seconds"], figures["issue_seconds"] / 10)
+        one[str(devices)] = figures | {"started_devices_per_second": devices / seconds}
+    rates = [one[str(devices)]["started_devices_per_second"] for devices in scale.growth]
+    one["growth"] = {"evenness": min(rates) / max(rates)}
+    return one
+
+
+def _issue_once(workload: Workload, run: Run) -> Figures:
+    with issued(workload, run) as (_, figures):
+        return figures
+
+
+def _shell_round(workload: Workload, scale: Scale) -> Round:
+    """From the shell's view: a small run, and the help."""
+    help_figures, _ = run_program(workload, "--help")
+    run = Run("dir", _SHELL_DEVICES, scale.workers[-1])
+    return {"--help": help_figures, f"issue {_SHELL_DEVICES:,}": _issue_once(workload, run)}
+
+
+def _verify_round(workload: Workload, scale: Scale) -> Round:
+    """Issue in each format and verify it."""
+    one: Round = {}
+    workers = scale.workers[-1]
+    for kind in FORMATS:
+        with issued(workload, Run(kind, max(1, scale.devices // 2), workers)) as (out, _):
+            one[kind] = verify_figures(workload, out, workers)
+    return one
+
+
+def _plain(summary: Summary) -> dict[str, dict[str, Any]]:
+    return {name: {figure: asdict(spread) for figure, spread in figures.items()} for name, figures in summary.items()}

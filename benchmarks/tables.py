@@ -1,0 +1,116 @@
+"""The measured tables as Markdown, and their place in the README."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_issuer.benchmark.report import machine_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from batch_issuer.benchmark.figures import Spread, Summary
+    from benchmarks.results import Results
+
+__all__ = ["LABELS", "markdown", "update_readme"]
+
+_BEGIN, _END = "<!-- bench:table -->", "<!-- /bench:table -->"
+
+LABELS = {
+    "floor": "the floor: key generation and signature",
+    "core": "the core: keys, certificates, manifest rows, no files",
+    "parquet": "`parquet`, end to end",
+    "tar": "`tar`, end to end",
+    "bare loop": "the floor of `dir`: bare folders and files too",
+    "dir": "`dir`, end to end",
+}
+
+
+def markdown(results: Results) -> str:
+    """All tables of the results, and what they were measured on."""
+    blocks = [list(block) for block in (_rates(results), _growth(results), _others(results))]
+    lines = [line for block in blocks if block for line in (*block, "")]
+    return "\n".join([*lines, f"Measured on {results.date}: {'; '.join(machine_lines(results.machine))}.", ""])
+
+
+def update_readme(readme: Path, results: Results) -> None:
+    """Replace the text between the README's marks.
+
+    Raises:
+        ValueError: it has no such marks.
+    """
+    text = readme.read_text("utf-8")
+    head, begin, rest = text.partition(_BEGIN)
+    _, end, tail = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"{readme.name} has no {_BEGIN} … {_END}")
+    readme.write_text(f"{head}{_BEGIN}\n\n{markdown(results)}\n{_END}{tail}", "utf-8")
+
+
+def _rates(results: Results) -> Iterator[str]:
+    if not results.rates:
+        return
+    header, rule = "|", "| --- |"
+    for workers, _ in results.rates:
+        header += f" | {workers} {'process' if workers == 1 else 'processes'}: devices/s | of the floor"
+        rule += " ---: | ---: |"
+    yield f"{header} | parent's CPU |"
+    yield f"{rule} ---: |"
+    summaries = [section.summary for _, section in results.rates]
+    for name in summaries[-1]:
+        cells = [LABELS.get(name, name)]
+        for summary in summaries:
+            cells += [_rate(summary, name), _ratio(summary, name)]
+        share = summaries[-1][name].get("parent_cpu_share")
+        cells.append("" if share is None else f"{share.median:.1%}")
+        yield f"| {' | '.join(cells)} |"
+    settings = results.rates[-1][1].settings
+    yield ""
+    yield (
+        f"{settings['devices']:,} devices, medians of {settings['rounds']} rounds; every round measures all of them, "
+        f"and ratios are taken within a round. {_dir_sentence(summaries[-1])}".rstrip()
+    )
+
+
+def _dir_sentence(summary: Summary) -> str:
+    ratio = summary.get("dir", {}).get("of_bare_loop")
+    return f"`dir` reaches {ratio.median:.2f} of its own floor." if ratio else ""
+
+
+def _rate(summary: Summary, name: str) -> str:
+    return f"{summary[name]['devices_per_second'].median:,.0f}" if name in summary else ""
+
+
+def _ratio(summary: Summary, name: str) -> str:
+    ratio: Spread | None = summary.get(name, {}).get("of_floor")
+    return f"{ratio.median:.2f}" if ratio else ""
+
+
+def _growth(results: Results) -> Iterator[str]:
+    if "growth" not in results.sections:
+        return
+    summary = results.sections["growth"].summary
+    yield "| devices, `parquet` | seconds, shell to shell | devices/s once started | parent's memory | largest worker's |"
+    yield "| ---: | ---: | ---: | ---: | ---: |"
+    for name in (name for name in summary if name.isdigit()):
+        figures = {figure: value.median for figure, value in summary[name].items()}
+        yield (
+            f"| {int(name):,} | {figures['wall_seconds']:.1f} | {figures['started_devices_per_second']:,.0f} "
+            f"| {figures['parent_peak_octets'] / 1e6:,.0f} MB | {figures['worker_peak_octets'] / 1e6:,.0f} MB |"
+        )
+
+
+def _others(results: Results) -> Iterator[str]:
+    if "verify" in results.sections:
+        section = results.sections["verify"]
+        rates = ", ".join(
+            f"{figures['devices_per_second'].median:,.0f}/s as `{name}`" for name, figures in section.summary.items()
+        )
+        yield f"`verify` of {section.settings['devices'] // 2:,} devices: {rates}."
+    if "shell" in results.sections:
+        parts = [
+            f"`{name}` {figures['wall_seconds'].median:.2f} s"
+            for name, figures in results.sections["shell"].summary.items()
+        ]
+        yield f"Shell to shell: {', '.join(parts)}."
