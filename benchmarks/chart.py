@@ -42,7 +42,7 @@ def draw(results: Results, path: Path) -> None:
     _title(axes[0], "Devices per second beside the floor", f"{processes}, {section.settings['devices']:,} devices")
     if growth:
         _draw_growth(axes[1], growth.summary)
-        _title(axes[1], "The rate does not fall with N", "parquet, devices per second once started")
+        _title(axes[1], "The rate by the number of devices", "parquet, devices per second once started")
     machine = results.machine
     figure.supxlabel(
         f"{machine['cpu']}, {machine['cores']} cores, {machine['file_system']}, OpenSSL {machine['openssl']}, "
@@ -62,16 +62,19 @@ def _draw_rates(axes: Any, summary: Summary) -> None:
         error = [[rate.median - rate.lowest], [rate.highest - rate.median]]
         whiskers = {"ecolor": _INK, "elinewidth": 0.8, "capsize": 2}
         axes.barh(place, rate.median, 0.66, color=_COLOURS.get(name, _STRONG), xerr=error, error_kw=whiskers)
-        ratio = summary[name].get("of_floor")
-        label = f"{rate.median:,.0f}" + (f"  ·  {ratio.median:.2f}" if ratio and name not in _FLOORS else "")
+        label = f"{rate.median:,.0f}"
         if bare := summary[name].get("of_bare_loop"):
             label += f"  ({bare.median:.2f} of its own floor)"
-        axes.text(rate.highest + floor * 0.015, place, label, va="center", fontsize=8.5, color=_INK)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        axes.text(rate.highest + floor * 0.015, place, label, va="center", fontsize=8.5, color=_INK, bbox=box)
+        if name not in _FLOORS:
+            inside = f"{summary[name]['of_floor'].median:.2f} of the floor"
+            axes.text(floor * 0.015, place, inside, va="center", fontsize=8.5, color="white", fontweight="bold")
     axes.axvline(floor, color=_SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.set_yticks(range(len(names)), [_NAMES.get(name, name) for name in names])
     axes.invert_yaxis()
     highest = max(figures["devices_per_second"].highest for figures in summary.values())
-    axes.set_xlim(0, highest * 1.25)
+    axes.set_xlim(0, highest * 1.16)
     _plain(axes, "x")
 
 

@@ -45,7 +45,7 @@ def read(path: Path) -> Results:
 
 
 def write(results: Results, path: Path) -> None:
-    """Put the results into a file; the sections that it has from the same machine and versions stay, unless new here."""
+    """Put the results into a file; what it has of the same machine and versions stays, unless it is measured anew."""
     if path.exists():
         before = read(path)
         if before.machine == results.machine:

@@ -91,7 +91,7 @@ def _growth(results: Results) -> Iterator[str]:
     if "growth" not in results.sections:
         return
     summary = results.sections["growth"].summary
-    yield "| devices, `parquet` | seconds, shell to shell | devices/s once started | parent's memory | largest worker's |"
+    yield "| devices, `parquet` | seconds, shell to shell | devices/s once started | parent's memory | a worker's |"
     yield "| ---: | ---: | ---: | ---: | ---: |"
     for name in (name for name in summary if name.isdigit()):
         figures = {figure: value.median for figure, value in summary[name].items()}

@@ -26,7 +26,7 @@ def main() -> None:
     operations = FileOperations(folder / "out")
     operations.install()
     if len(sys.argv) > 4:
-        os.fsync = lambda fd: None  # the call is gone, not only its effect
+        os.fsync = lambda fd: None  # noqa: ARG005 - the call is gone, not only its effect
     run(request(bundle_format, pki, folder, folder / "out"))
     print(json.dumps(faults(operations.seen)))
 

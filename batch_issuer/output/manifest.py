@@ -28,6 +28,9 @@ __all__ = ["ManifestWriter", "csv_can_hold", "issued_rows"]
 
 _ROW_GROUP = 50_000
 _CSV_BLOCK = 16 << 20
+_RANDOM = ("device_uuid", "serial_number", "certificate_sha256", "public_key_sha256")
+"""Columns of random digits: to compress them takes this process longer than all else that it does per device."""
+_REPEATED = ["not_before", "not_after", "bundle"]
 _NEEDS_QUOTES = '[",\r\n]'
 _FORMULA = "^([=+\\-@\t\r])"
 
@@ -84,10 +87,8 @@ class ManifestWriter:
 
     def _write_parquet(self, rows: pa.Table) -> None:
         if self._parquet is None:
-            repeated = [name for name in ("not_before", "not_after", "bundle") if name in rows.column_names]
-            self._parquet = pq.ParquetWriter(
-                self._file, rows.schema, compression="zstd", compression_level=1, use_dictionary=repeated
-            )
+            codecs = {name: "none" if name in _RANDOM else "zstd" for name in rows.column_names}
+            self._parquet = pq.ParquetWriter(self._file, rows.schema, compression=codecs, use_dictionary=_REPEATED)
         self._parquet.write_table(rows)
 
     def _write_csv(self, rows: pa.Table) -> None:
