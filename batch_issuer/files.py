@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import stat
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 __all__ = [
     "DIRECTORY_MODE",
@@ -42,7 +42,17 @@ DIRECTORY_MODE = 0o700
 """Folders that hold keys."""
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+@cache
+def _umask() -> int:
+    """The mode bits that this process's umask takes away, read once; all bits where it cannot be read."""
+    # umask(2) tells the mask only by changing it, for all threads; /proc tells it since Linux 4.7.
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1], 8) for line in lines if line.startswith("Umask:"))
+    except (OSError, StopIteration):
+        return 0o777
 
 
 def create_file(path: str | Path, mode: int, *, dir_fd: int | None = None) -> int:
@@ -54,7 +64,7 @@ def create_file(path: str | Path, mode: int, *, dir_fd: int | None = None) -> in
         OSError: as open(2); FileExistsError when anything, a dangling link too, has the name.
     """
     fd = os.open(path, _CREATE, mode, dir_fd=dir_fd)
-    if mode & _GROUP_AND_OTHERS:
+    if mode & _umask():
         os.fchmod(fd, mode)
     return fd
 
@@ -65,9 +75,9 @@ def write_all(fd: int, data: Octets) -> None:
     Raises:
         OSError: as write(2); ENOSPC when the disk is full.
     """
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])
 
 
 def write_new(path: str | Path, chunks: Iterable[Octets], mode: int) -> int:

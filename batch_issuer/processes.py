@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import time
 import traceback
 from collections import Counter, deque
 from contextlib import suppress
@@ -112,6 +113,9 @@ class Supervisor(Generic[Task, Result]):
         label: a task's name, for errors.
         stop: ends the giving out of tasks when requested.
         notify: told, in a sentence, when a worker died and was replaced.
+
+    Attributes:
+        ready: when the first worker was ready, by `time.monotonic`; None before.
     """
 
     def __init__(
@@ -123,6 +127,7 @@ class Supervisor(Generic[Task, Result]):
         stop: StopRequest | None = None,
         notify: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self.ready: float | None = None
         self._start = start
         self._wanted = workers
         self._label = label
@@ -202,6 +207,7 @@ class Supervisor(Generic[Task, Result]):
             self._failure = self._failure or value
         elif not worker.ready:
             del self._strikes[_STARTING]
+            self.ready = self.ready or time.monotonic()
         elif task is not None:
             yield task, value
         worker.ready = True

@@ -80,7 +80,7 @@ def _draw_rates(axes: Any, summary: Summary) -> None:
 
 def _draw_growth(axes: Any, summary: Summary) -> None:
     sizes = sorted(int(name) for name in summary if name.isdigit())
-    rates = [summary[str(size)]["started_devices_per_second"] for size in sizes]
+    rates = [summary[str(size)]["devices_per_second"] for size in sizes]
     floor = summary["floor"]["devices_per_second"].median
     axes.fill_between(sizes, [r.lowest for r in rates], [r.highest for r in rates], color=_STRONG, alpha=0.15, lw=0)
     axes.plot(sizes, [rate.median for rate in rates], color=_STRONG, linewidth=2, marker="o")

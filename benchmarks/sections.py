@@ -98,22 +98,14 @@ def measure_sections(
 
 
 def _growth_round(workload: Workload, scale: Scale) -> Round:
-    """Parquet at three sizes, and the start that all of them share: a run of one device per worker.
-
-    `started_devices_per_second` leaves that start out. `evenness` is the lowest of these rates over the highest.
-    """
+    """Parquet at three sizes, its rates once started; `evenness` is the lowest of them over the highest."""
     workers = scale.workers[-1]
-    start = _issue_once(workload, Run("parquet", workers, workers, part_size=1))
     one: Round = {
         FLOOR: {"devices_per_second": rate_together(FloorLoop(), scale.devices // 2, workers)},
-        "start": start,
     }
     for devices in scale.growth:
-        figures = _issue_once(workload, Run("parquet", devices, workers, USUAL_PART))
-        # The sizes are far apart; a start that took longer than the run itself shows as no rate at all.
-        seconds = max(figures["issue_seconds"] - start["issue_seconds"], figures["issue_seconds"] / 10)
-        one[str(devices)] = figures | {"started_devices_per_second": devices / seconds}
-    rates = [one[str(devices)]["started_devices_per_second"] for devices in scale.growth]
+        one[str(devices)] = _issue_once(workload, Run("parquet", devices, workers, USUAL_PART))
+    rates = [one[str(devices)]["devices_per_second"] for devices in scale.growth]
     one["growth"] = {"evenness": min(rates) / max(rates)}
     return one
 

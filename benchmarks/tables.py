@@ -96,7 +96,7 @@ def _growth(results: Results) -> Iterator[str]:
     for name in (name for name in summary if name.isdigit()):
         figures = {figure: value.median for figure, value in summary[name].items()}
         yield (
-            f"| {int(name):,} | {figures['wall_seconds']:.1f} | {figures['started_devices_per_second']:,.0f} "
+            f"| {int(name):,} | {figures['wall_seconds']:.1f} | {figures['devices_per_second']:,.0f} "
             f"| {figures['parent_peak_octets'] / 1e6:,.0f} MB | {figures['worker_peak_octets'] / 1e6:,.0f} MB |"
         )
 

@@ -10,6 +10,8 @@ from pki import make_pki
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytest.register_assert_rewrite("judges")
+
 
 @pytest.fixture(scope="session")
 def factory_pki(tmp_path_factory: pytest.TempPathFactory) -> Path:

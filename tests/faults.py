@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,7 @@ class InlineSupervisor:
 
     def __init__(self, start: Callable[[], Callable[[Any], Any]], **_: object) -> None:
         self._start = start
+        self.ready = time.monotonic()
 
     def run(self, tasks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
         do = self._start()
@@ -95,4 +97,4 @@ class InlineSupervisor:
 
 def run_inline() -> None:
     """From now on, runs of this process have no other processes."""
-    batch_issuer.batch.run.Supervisor = InlineSupervisor  # type: ignore[assignment,misc]
+    vars(batch_issuer.batch.run)["Supervisor"] = InlineSupervisor

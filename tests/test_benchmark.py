@@ -186,8 +186,7 @@ def test_check_judges_ratios_only(tmp_path: Path) -> None:
 
 def some_results() -> results.Results:
     plan = {"devices": 20_000, "rounds": 3, "workers": 2}
-    start, many = issued(20_000, issue_seconds=0.1), issued(30_000, started_devices_per_second=31_000)
-    growth: Round = {"floor": {"devices_per_second": 40_000}, "start": start, "1000000": many}
+    growth: Round = {"floor": {"devices_per_second": 40_000}, "1000000": issued(31_000)}
     sections = {
         "rates-1": Section(plan | {"workers": 1}, ROUNDS),
         "rates-2": Section(plan, ROUNDS),

@@ -159,10 +159,9 @@ class _Run:
 
     def run(self, workers: int, plan_seconds: float) -> Summary:
         planned = time.monotonic()
-        self._issue_parts(workers)
+        ready = self._issue_parts(workers)
         issued = time.monotonic()
         self._write_manifest()
-        issue_seconds = issued - planned
         summary = Summary(
             out=str(self._folder.path),
             format=self._record.format,
@@ -172,9 +171,10 @@ class _Run:
             parts=self._record.parts,
             octets=self._octets,
             plan_seconds=round(plan_seconds, 3),
-            issue_seconds=round(issue_seconds, 3),
+            start_seconds=round(ready - planned, 3),
+            issue_seconds=round(issued - ready, 3),
             finish_seconds=round(time.monotonic() - issued, 3),
-            devices_per_second=round(self._minted / issue_seconds, 1),
+            devices_per_second=round(self._minted / (issued - ready), 1),
             workers=workers,
             not_before=self._record.not_before,
             not_after=self._record.not_after,
@@ -185,8 +185,8 @@ class _Run:
         self._claim.finish()
         return summary
 
-    def _issue_parts(self, workers: int) -> None:
-        """2 to 4, by the workers; a committed part comes back at once, published."""
+    def _issue_parts(self, workers: int) -> float:
+        """2 to 4, by the workers; a committed part comes back at once, published. Returns when they were ready."""
         for place in (self._folder.staging, self._folder.commits, self._folder.bundles):
             _make_once(place)
         sync_directory(self._folder.work)
@@ -208,6 +208,8 @@ class _Run:
         if self._done < self._record.accepted:
             issued = f"{self._done} of {self._record.accepted} devices are issued"
             raise Interrupted(f"interrupted: {issued}", hint=RESUME_HINT)
+        assert supervisor.ready is not None  # noqa: S101 - parts were made, by a worker
+        return supervisor.ready
 
     def _count(self, done: PartDone) -> None:
         self._done += done.devices

@@ -22,7 +22,8 @@ class Summary:
         parts: stored parts.
         octets: bundles written by the last run.
         plan_seconds: reading and checking everything.
-        issue_seconds: from the first part given out to the last published.
+        start_seconds: waiting for the first worker to be ready; they start while the plan is made.
+        issue_seconds: from then to the last part published.
         finish_seconds: the output manifest.
         devices_per_second: devices_now over issue_seconds; 0 when nothing was left to do.
         workers: processes.
@@ -40,6 +41,7 @@ class Summary:
     parts: int
     octets: int
     plan_seconds: float
+    start_seconds: float
     issue_seconds: float
     finish_seconds: float
     devices_per_second: float

@@ -114,7 +114,7 @@ class FolderLoop:
     No PEM text is made, nothing is hashed, made durable, renamed or written to a manifest. What it wrote is left.
 
     Attributes:
-        folder: where; each process makes a folder of its own in it.
+        folder: the one folder that all processes write to, as a run's bundles are in one.
         sizes: octets of each file of a device, by its name.
     """
 
@@ -123,8 +123,8 @@ class FolderLoop:
 
     def prepare(self, place: int, count: int) -> Callable[[], None]:
         """The work for `count` devices of its own."""
-        target = self.folder / str(place)
-        target.mkdir(parents=True)
+        target = self.folder
+        target.mkdir(parents=True, exist_ok=True)
         names = [device_uuid.decode() for device_uuid in device_uuids(count, seed=place)]
         files = [(name, FILE_MODES[name], bytes(size)) for name, size in self.sizes.items()]
         generate, curve, algorithm = ec.generate_private_key, ec.SECP256R1(), ec.ECDSA(hashes.SHA256())

@@ -86,8 +86,8 @@ def _last_line(text: str) -> str:
 def issued(workload: Workload, run: Run) -> Iterator[tuple[Path, Figures]]:
     """Issue for real; gives the output folder, gone afterwards, and the figures.
 
-    Besides those of `run_program`: `devices_per_second` and `issue_seconds` from the first part given out to the last
-    published, `run_seconds` from reading the manifest to the end, `parent_cpu_share` of all CPU time.
+    Besides those of `run_program`: `devices_per_second` and `issue_seconds` from the first worker's being ready to the
+    last part published, `run_seconds` from reading the manifest to the end, `parent_cpu_share` of all CPU time.
 
     Raises:
         RunFailedError: it failed.
@@ -115,7 +115,7 @@ def _of_summary(summary: dict[str, Any]) -> Figures:
     return {
         "devices_per_second": summary["devices"] / summary["issue_seconds"],
         "issue_seconds": summary["issue_seconds"],
-        "run_seconds": summary["plan_seconds"] + summary["issue_seconds"] + summary["finish_seconds"],
+        "run_seconds": sum(summary[f"{step}_seconds"] for step in ("plan", "start", "issue", "finish")),
     }
 
 

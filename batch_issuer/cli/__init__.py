@@ -7,6 +7,7 @@ import sys
 import click
 
 from batch_issuer import __version__
+from batch_issuer.cli.bench import bench
 from batch_issuer.cli.ca import ca
 from batch_issuer.cli.command import Group
 from batch_issuer.cli.extract import extract
@@ -38,7 +39,7 @@ def cli() -> None:
     """
 
 
-for command in (issue, verify, extract, ca):
+for command in (issue, verify, extract, ca, bench):
     cli.add_command(command)
 
 

@@ -119,7 +119,7 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
         return
     if quiet:
         return
-    total = summary.plan_seconds + summary.issue_seconds + summary.finish_seconds
+    total = summary.plan_seconds + summary.start_seconds + summary.issue_seconds + summary.finish_seconds
     rate = f" in {total:.1f} s, {summary.devices_per_second:,.0f}/s" if summary.devices_now else ""
     earlier = summary.devices - summary.devices_now
     lines = [f"{summary.devices:,} devices issued{rate}" + (f" ({earlier:,} of them before)" if earlier else "")]
@@ -132,8 +132,8 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
     ]
     if verbose:
         lines.append(
-            f"  seconds   plan {summary.plan_seconds}, issue {summary.issue_seconds}, finish {summary.finish_seconds}"
-            f" ({summary.workers} workers)"
+            f"  seconds   plan {summary.plan_seconds}, start {summary.start_seconds}, issue {summary.issue_seconds},"
+            f" finish {summary.finish_seconds} ({summary.workers} workers)"
         )
     lines.append(f"  next      batch-issuer verify {summary.out} --pki {request.pki}")
     click.echo("\n".join(lines))
