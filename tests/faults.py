@@ -41,13 +41,14 @@ class FileOperations:
         for name in OPERATIONS:
             self._real[name] = getattr(os, name)
             setattr(os, name, self._wrap(name))
-        real_sync = batch_issuer.bundles.directory.sync_filesystem
+        names = vars(batch_issuer.bundles.directory)
+        real_sync = names["sync_filesystem"]
 
         def sync(fd: int) -> None:
             self._note("syncfs", (self._fds.get(fd, ""),))
             real_sync(fd)
 
-        batch_issuer.bundles.directory.sync_filesystem = sync
+        names["sync_filesystem"] = sync
 
     def _wrap(self, name: str) -> Callable[..., Any]:
         real = self._real[name]

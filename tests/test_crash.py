@@ -128,6 +128,26 @@ def test_a_stop_ends_after_the_current_parts_and_is_resumable(
     audit.check_finished(out, wanted, ca, before)
 
 
+def test_a_second_stop_ends_at_once_and_is_resumable(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
+    manifest, out = tmp_path / "devices.parquet", tmp_path / "out"
+    wanted = runs.write_manifest(manifest, 8_000)
+    options = ["--format", "dir", "--part-size", "2000", "--workers", "2", "--resume"]
+    arguments = runs.issue_arguments(manifest, pki, out, *options)
+    process = runs.start(arguments)
+    assert runs.await_file(out / ".run/staging", process, "part-*")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    while "stopping after the current parts" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told.startswith("error: interrupted twice: stopped at once\n")
+    before = audit.check_interrupted(out)
+    assert runs.run(arguments).returncode == 0
+    audit.check_finished(out, wanted, ca, before)
+
+
 def test_a_finished_run_resumed_does_nothing(pki: Path, tmp_path: Path) -> None:
     manifest, out = tmp_path / "devices.parquet", tmp_path / "out"
     runs.write_manifest(manifest, 50)
