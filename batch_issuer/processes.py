@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import FrameType
 
-__all__ = ["MOST_STRIKES", "StopRequest", "Supervisor", "available_cores", "prepare_workers"]
+__all__ = ["MOST_STRIKES", "StopRequest", "Supervisor", "available_cores", "forbid_core_dumps", "prepare_workers"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -38,6 +38,9 @@ MOST_STRIKES = 3
 """How many workers may die over one task, or in a row as they start."""
 
 _JOIN_SECONDS = 10
+_START_SECONDS = 120
+"""A worker that is not ready by then is ended, as one that died at its start: nothing waits for ever."""
+
 _context = multiprocess.get_context("forkserver")
 
 
@@ -55,6 +58,11 @@ def prepare_workers(modules: Sequence[str]) -> None:
         multiprocess.forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def forbid_core_dumps() -> None:
+    """From now on no key of this process can end in a core dump."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 class StopRequest:
@@ -100,6 +108,7 @@ RESUME_HINT = "the same command with --resume goes on from here"
 class _Worker(Generic[Task]):
     process: Any
     pipe: Any
+    began: float
     task: Task | None = None
     ready: bool = False
 
@@ -171,7 +180,7 @@ class Supervisor(Generic[Task, Result]):
         process = _context.Process(target=_work, args=(theirs, self._start), daemon=True)
         process.start()
         theirs.close()
-        return _Worker(process, ours)
+        return _Worker(process, ours, time.monotonic())
 
     def _hand_out(self, source: Iterator[Task]) -> None:
         for worker in self._workers:
@@ -188,10 +197,18 @@ class Supervisor(Generic[Task, Result]):
         waited += [worker.process.sentinel for worker in self._workers]
         if self._stop is not None and not self._stop.requested:
             waited.append(self._stop)
-        signalled = multiprocess.connection.wait(waited)
+        signalled = multiprocess.connection.wait(waited, self._patience())
         for worker in list(self._workers):
             if worker.pipe in signalled or worker.process.sentinel in signalled:
                 yield from self._receive(worker)
+
+    def _patience(self) -> float | None:
+        """Seconds until the next worker should have been ready; those that should be by now are ended."""
+        starting = [worker for worker in self._workers if not worker.ready]
+        for worker in starting:
+            if time.monotonic() - worker.began > _START_SECONDS:
+                worker.process.kill()
+        return _START_SECONDS if starting else None
 
     def _receive(self, worker: _Worker[Task]) -> Iterator[tuple[Task, Result]]:
         try:
@@ -213,6 +230,7 @@ class Supervisor(Generic[Task, Result]):
         worker.ready = True
 
     def _bury(self, worker: _Worker[Task]) -> None:
+        worker.process.kill()  # its pipe is closed: if it is not dead yet, it is of no more use
         worker.process.join()
         worker.pipe.close()
         self._workers.remove(worker)
@@ -248,7 +266,7 @@ def _work(pipe: Any, start: Callable[[], Callable[[Any], Any]]) -> None:
     """A worker's life: start, say so, then task after task until the supervisor closes the pipe or is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the supervisor decides when to stop
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # keys never go into a core dump
+    forbid_core_dumps()
     try:
         do = start()
         pipe.send((False, None))

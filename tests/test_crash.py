@@ -124,7 +124,7 @@ def test_a_stop_ends_after_the_current_parts_and_is_resumable(
     assert not runs.group_is_alive(process.pid)
     resumed = runs.run([*arguments, "--resume"])
     assert resumed.returncode == 0, resumed.stderr
-    assert f"({len(before):,} of them before)" in resumed.stdout
+    assert f"8,000 devices issued: {len(before):,} before, {8000 - len(before):,} now in " in resumed.stdout
     audit.check_finished(out, wanted, ca, before)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,11 @@ def start_and_die() -> Callable[[int], int]:
     return double
 
 
+def start_and_sleep() -> Callable[[int], int]:
+    time.sleep(3600)
+    return double
+
+
 def fails_at_two(error: Exception, number: int) -> int:
     if number == 2:
         raise error
@@ -88,6 +94,12 @@ def test_a_task_that_kills_three_workers_fails_the_run_by_name() -> None:
 def test_workers_that_die_as_they_start_fail_the_run() -> None:
     with pytest.raises(RunFailedError, match=r"^a worker ended \(exit code -9\) at its start, the third time$"):
         list(supervisor(start_and_die).run(range(6)))
+
+
+def test_a_worker_that_never_gets_ready_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batch_issuer.processes._START_SECONDS", 0.2)
+    with pytest.raises(RunFailedError, match=r"^a worker ended \(exit code -9\) at its start, the third time$"):
+        list(supervisor(start_and_sleep).run(range(6)))
 
 
 def test_an_error_of_a_worker_is_raised_with_its_hint_after_what_was_begun() -> None:

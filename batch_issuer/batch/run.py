@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from batch_issuer.authority.issuer import load_issuer
@@ -252,7 +252,7 @@ def _already_finished(folder: OutputFolder, claim: Claim, observer: Observer) ->
         ) from None
     claim.finish()
     observer.say("the run is finished already: nothing to do")
-    return summary
+    return replace(summary, finished_before=True)
 
 
 def _told(error: OSError) -> str:

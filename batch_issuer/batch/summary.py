@@ -31,6 +31,7 @@ class Summary:
         not_after: of every certificate, UTC.
         manifest: the output manifest's path.
         warnings: sentences for the user.
+        finished_before: whether the run was finished already, and nothing was left to do.
     """
 
     out: str
@@ -50,6 +51,7 @@ class Summary:
     not_after: str
     manifest: str
     warnings: tuple[str, ...]
+    finished_before: bool = False
 
     def to_json(self) -> bytes:
         """The file's octets."""

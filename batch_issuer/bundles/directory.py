@@ -50,7 +50,7 @@ class DirectoryFormat:
         return written
 
     def publish(self, staging: Path, bundles: Path, part_name: str, device_uuids: Sequence[bytes]) -> None:
-        """Rename each device's folder into place; a name that is taken there is never followed nor replaced."""
+        """Rename each device's folder into place; nothing that has the name there is followed."""
         names = [uuid.decode() for uuid in device_uuids]
         target = os.open(bundles, _OPEN_DIRECTORY)
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command
+from batch_issuer.cli.figures import counted
 from batch_issuer.cli.options import FOLDER, json_option, verbosity_options
 
 if TYPE_CHECKING:
@@ -51,4 +52,4 @@ def extract(
     if as_json:
         click.echo(json.dumps({"devices": count, "to": str(to)}))
     elif not quiet:
-        click.echo(f"{count:,} {'bundle' if count == 1 else 'bundles'} extracted to {to}")
+        click.echo(f"{counted(count, 'bundle')} extracted to {to}")

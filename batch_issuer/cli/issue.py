@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_issuer.cli.command import Command
+from batch_issuer.cli.figures import counted, size
 from batch_issuer.cli.options import DURATION, FOLDER, json_option, pki_option, verbosity_options, workers_option
 
 if TYPE_CHECKING:
@@ -88,10 +89,11 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
 
     Exit codes: 0 done, 1 failed (resumable if it says so), 2 refused, 3 rows were rejected, 130 interrupted.
     """
-    from batch_issuer.processes import prepare_workers
+    from batch_issuer.processes import forbid_core_dumps, prepare_workers
 
     as_json, quiet, verbose = (options.pop(name) for name in ("as_json", "quiet", "verbose"))
     dry = options.pop("dry")
+    forbid_core_dumps()
     if not dry:
         prepare_workers(_WORKER_MODULES)  # they import while this process reads and checks
     from batch_issuer.batch.request import RunRequest
@@ -109,7 +111,7 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
         return
     summary = run(request, Progress(quiet=quiet), now=now, passphrase=passphrase)
     _show(summary, request, as_json=as_json, quiet=quiet, verbose=verbose)
-    if summary.rejected:
+    if summary.rejected and not summary.finished_before:
         ctx.exit(3)
 
 
@@ -117,26 +119,34 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
     if as_json:
         click.echo(summary.to_json().decode(), nl=False)
         return
-    if quiet:
+    if quiet or summary.finished_before:
         return
-    total = summary.plan_seconds + summary.start_seconds + summary.issue_seconds + summary.finish_seconds
-    rate = f" in {total:.1f} s, {summary.devices_per_second:,.0f}/s" if summary.devices_now else ""
-    earlier = summary.devices - summary.devices_now
-    lines = [f"{summary.devices:,} devices issued{rate}" + (f" ({earlier:,} of them before)" if earlier else "")]
+    lines = [_headline(summary)]
     if summary.rejected:
-        lines.append(f"{summary.rejected:,} rows rejected: {summary.out}/rejects.csv says why")
+        lines.append(f"{counted(summary.rejected, 'row')} rejected: {summary.out}/rejects.csv says why")
     lines += [
-        f"  bundles   {summary.out}/bundles  ({summary.parts:,} parts as {summary.format}, {_size(summary.octets)})",
+        f"  bundles   {summary.out}/bundles  ({counted(summary.parts, 'part')} as {summary.format}, "
+        f"{size(summary.octets)} written)",
         f"  manifest  {summary.manifest}",
         f"  validity  {summary.not_before} to {summary.not_after}",
     ]
     if verbose:
         lines.append(
             f"  seconds   plan {summary.plan_seconds}, start {summary.start_seconds}, issue {summary.issue_seconds},"
-            f" finish {summary.finish_seconds} ({summary.workers} workers)"
+            f" finish {summary.finish_seconds} ({counted(summary.workers, 'worker')})"
         )
     lines.append(f"  next      batch-issuer verify {summary.out} --pki {request.pki}")
     click.echo("\n".join(lines))
+
+
+def _headline(summary: Summary) -> str:
+    earlier = summary.devices - summary.devices_now
+    total = summary.plan_seconds + summary.start_seconds + summary.issue_seconds + summary.finish_seconds
+    spent = f"in {total:.1f} s, {summary.devices_per_second:,.0f}/s"
+    if not earlier:
+        return f"{counted(summary.devices, 'device')} issued {spent}"
+    now = f"{summary.devices_now:,} now {spent}" if summary.devices_now else "none now"
+    return f"{counted(summary.devices, 'device')} issued: {earlier:,} before, {now}"
 
 
 def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
@@ -164,19 +174,11 @@ def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(
-        f"{record.accepted:,} devices of {record.rows:,} rows would be issued by {record.ca_name} of {record.factory}\n"
-        f"  parts     {record.parts:,} of up to {record.part_size:,} devices, as {record.format}\n"
-        f"  size      about {_size(found.octets)}\n"
-        f"  time      about {seconds:,.0f} s with {request.workers} workers\n"
+        f"{counted(record.accepted, 'device')} of {counted(record.rows, 'row')} would be issued "
+        f"by {record.ca_name} of {record.factory}\n"
+        f"  parts     {record.parts:,} of up to {counted(record.part_size, 'device')}, as {record.format}\n"
+        f"  size      about {size(found.octets)}\n"
+        f"  time      about {seconds:,.0f} s with {counted(request.workers, 'worker')}\n"
         f"  validity  {record.not_before} to {record.not_after}\n"
         "nothing was written"
     )
-
-
-def _size(octets: int) -> str:
-    value = float(octets)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:  # noqa: PLR2004 - the SI step
-            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
-        value /= 1000
-    return f"{value:,.1f} TB"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command
+from batch_issuer.cli.figures import counted
 from batch_issuer.cli.options import FOLDER, json_option, verbosity_options, workers_option
 
 if TYPE_CHECKING:
@@ -106,10 +107,10 @@ def _tell(report: Report, *, as_json: bool, most: int) -> None:
         click.echo(json.dumps(asdict(report), indent=2))
         return
     rate = report.devices / max(report.seconds, 1e-9)
-    what = "nothing is wrong" if report.clean else f"{total:,} findings"
-    parts = f"{report.parts:,} of {report.expected_parts:,} parts"
+    what = "nothing is wrong" if report.clean else counted(total, "finding")
+    parts = f"{report.parts:,} of {counted(report.expected_parts, 'part')}"
     unfinished = "" if report.complete else "; the run is unfinished"
     click.echo(
-        f"{report.devices:,} of {report.expected:,} devices in {parts} verified in {report.seconds:.1f} s "
+        f"{report.devices:,} of {counted(report.expected, 'device')} in {parts} verified in {report.seconds:.1f} s "
         f"({rate:,.0f}/s): {what}{unfinished}"
     )

@@ -101,6 +101,10 @@ def _to_arrow(numbered: list[tuple[int, list[str]]], width: int, rejections: lis
 
 def _read_header(line: str) -> tuple[str, list[str]]:
     """The delimiter with which the header names a UUID column, and the header's names."""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        raise ManifestError("the manifest's header is not UTF-8", hint="save it again as CSV UTF-8") from None
     candidates = []
     for delimiter in _DELIMITERS:
         try:
@@ -110,12 +114,7 @@ def _read_header(line: str) -> tuple[str, list[str]]:
         if any(name.strip().casefold() in UUID_NAMES for name in names):
             return delimiter, names
         candidates.append((delimiter, names))
-    delimiter, names = max(candidates, key=lambda candidate: len(candidate[1]))
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        raise ManifestError("the manifest's header is not UTF-8", hint="save it again as CSV UTF-8") from None
-    return delimiter, names
+    return max(candidates, key=lambda candidate: len(candidate[1]))
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:

@@ -129,7 +129,7 @@ class _Checker:
         self._reject(
             pc.or_(pc.or_(yes, no), silent),
             place,
-            lambda value: ("production-invalid", f"expected true, false, 1, 0 or nothing, got {value!r}"),
+            lambda value: ("production-invalid", f"expected true, false, 1, 0 or nothing, got '{value}'"),
         )
         return pc.if_else(pc.or_(yes, no), yes, None)
 
@@ -146,7 +146,7 @@ class _Checker:
             place,
             lambda value: (
                 "text-invalid",
-                f"expected text of at most {_LONGEST_SOTA_TEXT} octets without control characters, got {value!r}",
+                f"expected text of at most {_LONGEST_SOTA_TEXT} octets without control characters, got '{value}'",
             ),
         )
 
@@ -182,7 +182,7 @@ def _uuid_fault(value: str) -> tuple[str, str]:
         return "uuid-missing", "expected a UUID, got nothing"
     if value.lower() == _NIL:
         return "uuid-nil", "the nil UUID names no device"
-    return "uuid-malformed", f"expected a UUID of 8-4-4-4-12 hexadecimal digits, got {value!r}"
+    return "uuid-malformed", f"expected a UUID of 8-4-4-4-12 hexadecimal digits, got '{value}'"
 
 
 def _uuid_text(column: pa.Array) -> pa.Array:
