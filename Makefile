@@ -13,16 +13,18 @@ SHELL := /bin/bash
 # The virtual environment is its own: nothing of the caller's Python may shine through.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first that runs and is new enough: a name alone may be a shim that leads nowhere.
+PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
+  "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && command -v "$$name" && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Folders too: one that lost a file is newer than the wheel.
 SOURCES := pyproject.toml README.md LICENSE $(shell find batch_issuer -name __pycache__ -prune -o -print)
 
-# The tests must meet the wheel and not the sources beside them: PYTHONSAFEPATH keeps the current folder out of the
-# import path of pytest and of every program it starts, and BATCH_ISSUER_TEST_WHEEL makes a test of that itself.
-PYTEST := PYTHONSAFEPATH=1 BATCH_ISSUER_TEST_WHEEL=1 $(BIN)/pytest
+# The tests must meet the wheel and not the sources beside them: pytest and all that it starts run in tests/, where no
+# batch_issuer is in the way. BATCH_ISSUER_TEST_WHEEL turns on the test of just that.
+PYTEST := cd tests && BATCH_ISSUER_TEST_WHEEL=1 ../$(BIN)/pytest
 
 KILLS ?= 200
 
@@ -40,8 +42,8 @@ help:
 # Installing ---------------------------------------------------------------------------------------------------------
 
 $(VENV)/.created:
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo 'error: Python 3.11 or later is needed; $(PYTHON) is not' >&2; \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
+	  echo 'error: Python 3.11 or later is needed; found: $(or $(PYTHON),none)' >&2; \
 	  echo 'hint: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@echo 'Making a virtual environment in $(VENV)'
 	@rm -rf $(VENV)
@@ -107,10 +109,10 @@ check: $(VENV)/.installed $(VENV)/.tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(PYTEST) --quiet tests/test_imports.py
+	$(PYTEST) --quiet test_imports.py
 
 chaos: $(VENV)/.installed $(VENV)/.tools
-	BATCH_ISSUER_CHAOS=$(KILLS) $(PYTEST) tests/test_crash*.py
+	export BATCH_ISSUER_CHAOS=$(KILLS) && $(PYTEST) test_crash*.py
 
 # Is it fast? --------------------------------------------------------------------------------------------------------
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -14,7 +16,7 @@ from batch_issuer.bundles.contents import CERTIFICATE, FILE_MODES, PRIVATE_KEY, 
 from batch_issuer.bundles.directory import write_device
 from batch_issuer.bundles.format import bundle_format
 from batch_issuer.errors import BundleError, OutputError, RefusedError
-from batch_issuer.files import make_directory, sync_directory, sync_filesystem
+from batch_issuer.files import make_directories, make_directory, sync_directory, sync_filesystem
 from batch_issuer.output.folder import BUNDLES, OutputFolder
 from batch_issuer.output.manifest import issued_rows
 from batch_issuer.output.record import read_record
@@ -64,22 +66,51 @@ def extract(
     record = read_record(folder.record)
     wanted = None if device_uuids is None else _checked(device_uuids)
     places = _places(folder, record, wanted)
-    taken = [uuid for found in places.values() for uuid in found if os.path.lexists(to / uuid)]
-    if taken:
-        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
-        raise RefusedError(f"{to / taken[0]} is there already{more}", hint="take another --to, or move it away")
-    to.mkdir(mode=0o700, parents=True, exist_ok=True)
-    staging = to / f".extract-{os.getpid()}"
-    make_directory(staging)
-    done = 0
+    if not folder.summary.exists():
+        warn(f"the run in {out} is unfinished: only what is committed can be extracted")
+    _check_free(places, to)
     try:
+        make_directories(to)
+    except OSError as error:
+        raise OutputError(f"the folder {to} cannot be made: {error.strerror}") from None
+    done = 0
+    with _staging(to) as staging:
         for bundles in _batches(_wanted_bundles(folder, record, places, warn)):
             _write(bundles, staging, to)
             done += len(bundles)
             advance(len(bundles))
-    finally:
-        shutil.rmtree(staging)
     return done
+
+
+def _check_free(places: dict[str, list[str]], to: Path) -> None:
+    if not places:
+        raise RefusedError("no device is issued yet", hint="resume the run first")
+    taken = [uuid for found in places.values() for uuid in found if os.path.lexists(to / uuid)]
+    if taken:
+        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+        raise RefusedError(f"{to / taken[0]} is there already{more}", hint="take another --to, or move it away")
+
+
+@contextmanager
+def _staging(to: Path) -> Iterator[Path]:
+    """A folder for bundles in the making, this process's alone; what a killed one left in it is removed."""
+    staging = to / ".extract"
+    with suppress(FileExistsError):
+        make_directory(staging)
+    lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"another extraction writes to {to}", hint="wait for it to end") from None
+        for left in staging.iterdir():
+            shutil.rmtree(left)
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging)
+    finally:
+        os.close(lock)
 
 
 def _checked(device_uuids: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ __all__ = [
     "PUBLIC_MODE",
     "Octets",
     "create_file",
+    "make_directories",
     "make_directory",
     "replace_file",
     "sync_directory",
@@ -124,6 +125,18 @@ def make_directory(path: str | Path, mode: int = DIRECTORY_MODE, *, dir_fd: int 
         OSError: as mkdir(2).
     """
     os.mkdir(path, mode, dir_fd=dir_fd)
+
+
+def make_directories(path: Path) -> list[Path]:
+    """Make a folder and what lacks above it, each with `DIRECTORY_MODE`; returns what was made, the uppermost first.
+
+    Raises:
+        OSError: as mkdir(2); what was made before is left.
+    """
+    lacking = [folder for folder in (path, *path.parents) if not folder.exists()][::-1]
+    for folder in lacking:
+        make_directory(folder)
+    return lacking
 
 
 def sync_directory(path: str | Path) -> None:

@@ -73,6 +73,7 @@ class StopRequest:
 
     def __init__(self, notify: Callable[[str], None]) -> None:
         self.requested = False
+        self._signal, self._announced = "", False
         self._notify = notify
         self._previous: dict[int, Any] = {}
         self._read, self._write = -1, -1
@@ -95,13 +96,16 @@ class StopRequest:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.requested:
-            raise Interrupted("interrupted twice: stopped at once", hint=RESUME_HINT)
+            raise Interrupted("interrupted twice: stopped at once")
         self.requested = True
+        self._signal = signal.Signals(number).name
         os.write(self._write, b"!")
-        self._notify(f"{signal.Signals(number).name}: stopping after the current parts; once more stops at once")
 
-
-RESUME_HINT = "the same command with --resume goes on from here"
+    def announce(self) -> None:
+        """Tell the user that a stop was requested, once; not from within the signal's handler, which may not write."""
+        if self.requested and not self._announced:
+            self._announced = True
+            self._notify(f"{self._signal}: stopping after the current parts; once more stops at once")
 
 
 @dataclass(slots=True)
@@ -198,6 +202,8 @@ class Supervisor(Generic[Task, Result]):
         if self._stop is not None and not self._stop.requested:
             waited.append(self._stop)
         signalled = multiprocess.connection.wait(waited, self._patience())
+        if self._stop is not None:
+            self._stop.announce()
         for worker in list(self._workers):
             if worker.pipe in signalled or worker.process.sentinel in signalled:
                 yield from self._receive(worker)
@@ -278,7 +284,7 @@ def _work(pipe: Any, start: Callable[[], Callable[[Any], Any]]) -> None:
     except (BatchIssuerError, OSError) as error:
         _report(pipe, error)
     except Exception as error:
-        failure = RunFailedError(f"a worker failed: {type(error).__name__}: {error}", hint=RESUME_HINT)
+        failure = RunFailedError(f"a worker failed: {type(error).__name__}: {error}")
         failure.add_note("".join(traceback.format_exception(error)))
         _report(pipe, failure)
 

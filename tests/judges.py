@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import io
+import os
 import stat
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key, load_pem_private_key
 
 from batch_issuer.cli import cli
+from batch_issuer.cli.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -60,6 +62,24 @@ def issue(manifest: bytes, *options: str | Path, name: str = "devices.csv") -> R
     """`issue` of a small manifest in the working directory, which has a `pki`; to `issued`, unless told otherwise."""
     Path(name).write_bytes(manifest)
     return run("issue", "--manifest", name, *SMALL, *HARDWARE, *options)
+
+
+def interrupted_run(monkeypatch: pytest.MonkeyPatch, manifest: bytes, *options: str, parts: int = 1) -> Ran:
+    """`issue` to `issued`, stopped when so many parts are published."""
+    seen: list[int] = []
+
+    def stop(_progress: Progress, devices: int, *, minted: bool = True) -> None:
+        seen.append(devices)
+        if len(seen) == parts:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "advance", stop)
+        ran = issue(manifest, *options, "--workers", "1")
+    assert ran.code == 130
+    assert Path("issued/run.json").exists()
+    assert not Path("issued/summary.json").exists()
+    return ran
 
 
 def refusal(ran: Ran, code: int, error: str, *, hint: str | None = None, findings: Sequence[str] = ()) -> None:
@@ -196,11 +216,6 @@ def shows_a_key(data: bytes, values: Iterable[bytes]) -> bool:
     return False
 
 
-def can_mount() -> bool:
-    """Whether this process may mount file systems: root with CAP_SYS_ADMIN, as in many CI containers, or not."""
-    return subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
-
-
 @contextmanager
 def file_system(path: Path, options: str) -> Iterator[Path]:
     """A tmpfs of its own at `path`, made for it; the test is skipped where one cannot be mounted."""
@@ -209,11 +224,23 @@ def file_system(path: Path, options: str) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", options, "none", path], capture_output=True, check=False, text=True
     )
     if mounted.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.splitlines()[0]}")
     try:
         yield path
     finally:
         subprocess.run(["umount", path], check=True)
+
+
+def fill_before_the_first_key(monkeypatch: pytest.MonkeyPatch, disk: Path, *, left: int) -> None:
+    """Between a run's plan and its first key, somebody else takes the space of `disk` but `left` octets."""
+    begin = Progress.begin
+
+    def fill(progress: Progress, devices: int) -> None:
+        status = os.statvfs(disk)
+        (disk / "filler").write_bytes(bytes(status.f_bavail * status.f_frsize - left))
+        begin(progress, devices)
+
+    monkeypatch.setattr(Progress, "begin", fill)
 
 
 def openssl_accepts(leaf: Path, pki: Path, *, partial: bool) -> bool:

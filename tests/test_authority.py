@@ -133,7 +133,6 @@ def test_the_key_identifier_is_copied(tmp_path: Path, identifier: bytes | None) 
 
 
 @pytest.mark.parametrize("options", [
-    {"ca_usage": None},
     {"ca_purposes": CLIENTS},
     {"ca_purposes": [x509.ObjectIdentifier("2.5.29.37.0")]},
     {"root_units": ()},
@@ -342,6 +341,10 @@ BAD_CAS: dict[str, tuple[dict[str, Any], str]] = {
     "CA:FALSE": (
         {"ca_constraints": CA_FALSE},
         "local-ca.pem must be a CA's certificate, with basicConstraints CA:TRUE; it has CA:FALSE",
+    ),
+    "no keyUsage": (
+        {"ca_usage": None},
+        "local-ca.pem must be allowed to sign certificates; it has no keyUsage",
     ),
     "no keyCertSign": (
         {"ca_usage": ("digital_signature", "crl_sign")},

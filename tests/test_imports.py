@@ -23,7 +23,7 @@ INSTALLED = Path(batch_issuer.__file__).parent
 SOURCES = Path(__file__).parents[1] / PACKAGE
 
 LEVELS = (
-    {"errors", "devices", "files", "columns", "profiles", "processes"},
+    {"errors", "devices", "files", "columns", "profiles", "processes", "figures"},
     {"manifest", "authority", "minting", "bundles", "output"},
     {"batch", "verification", "extraction", "benchmark"},
     {"cli"},
@@ -172,9 +172,7 @@ def test_nothing_heavy_is_imported_at_once(module: str, allowed: set[str]) -> No
 def test_the_built_wheel_is_what_is_tested() -> None:
     assert Path(sysconfig.get_path("purelib")) == INSTALLED.parent
     code = "import batch_issuer; print(batch_issuer.__file__)"
-    child = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=SOURCES.parent
-    ).stdout
+    child = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert Path(child.strip()).parent == INSTALLED
     assert _files(INSTALLED) == _files(SOURCES)
 

@@ -189,7 +189,7 @@ def test_utf_16_without_its_mark_has_no_column_that_can_be_read() -> None:
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
     content = csv_bytes([",".join(["a" * 4_000_000] * 5)], "device_uuid,name")
-    assert refused(content) == ("the manifest has a line of more than 16777216 characters", None)
+    assert refused(content) == ("the manifest has a line of more than 8388608 characters", None)
 
 
 # Rows

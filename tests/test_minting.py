@@ -36,7 +36,7 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), m
 moments = st.datetimes(datetime(1990, 1, 1), datetime(2140, 1, 1)).map(lambda t: t.replace(microsecond=0, tzinfo=UTC))
 issuances = st.builds(
     DeviceIssuance,
-    issuer=st.builds(factory_name, names, names),
+    issuer=st.builds(factory_name, names.filter(lambda name: len(name.encode()) <= 64), names),
     authority_key_identifier=st.none() | st.binary(min_size=1, max_size=64),
     factory=names,
     window=st.tuples(moments, st.integers(1, 36_500)).map(

@@ -101,8 +101,9 @@ def check_ca(file: str, certificate: x509.Certificate) -> None:
         found = "it has no basicConstraints" if constraints is None else "it has CA:FALSE"
         raise AuthorityError(f"{file} must be a CA's certificate, with basicConstraints CA:TRUE; {found}")
     usage = find_extension(certificate, x509.KeyUsage)
-    if usage is not None and not usage.key_cert_sign:
-        raise AuthorityError(f"{file} must be allowed to sign certificates; its keyUsage lacks keyCertSign")
+    if usage is None or not usage.key_cert_sign:
+        found = "it has no keyUsage" if usage is None else "its keyUsage lacks keyCertSign"
+        raise AuthorityError(f"{file} must be allowed to sign certificates; {found}")
     purposes = find_extension(certificate, x509.ExtendedKeyUsage)
     # Go and OpenSSL let a CA's purposes limit those of the certificates below it.
     allowed = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}

@@ -126,6 +126,7 @@ def _check_there(directory: PkiDirectory, paths: tuple[Path, ...]) -> None:
 
 def _checked_root(path: Path, now: datetime) -> x509.Certificate:
     root = checks.read_certificate(path)
+    checks.p256_key(path.name, root)
     checks.check_ca(path.name, root)
     checks.check_issued_by(path.name, root, path.name, root)
     checks.check_valid(path.name, root, now)

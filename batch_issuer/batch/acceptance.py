@@ -10,15 +10,18 @@ from batch_issuer.batch.terms import device_issuance, sota_settings
 from batch_issuer.bundles.format import bundle_format
 from batch_issuer.bundles.sota import sota_toml
 from batch_issuer.errors import OutputError
+from batch_issuer.figures import size
 from batch_issuer.minting.template import cut_template
+from batch_issuer.output.record import format_time
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from batch_issuer.bundles.format import Footprint
     from batch_issuer.output.record import RunRecord
 
-__all__ = ["check_same", "check_space"]
+__all__ = ["check_manifest", "check_same", "check_space"]
 
 _ROW_OCTETS = 330
 """Octets of a row of the output manifest, without what is carried through."""
@@ -26,26 +29,40 @@ _ROW_OCTETS = 330
 _SHOWN = 60
 
 
-def check_same(before: RunRecord, now: RunRecord) -> RunRecord:
-    """The record of the run to resume, which must be what is asked now; its validity window stays as it was.
+def check_manifest(before: RunRecord, sha256: str) -> None:
+    """Is it the manifest that the run began with?
 
     Raises:
-        OutputError: something differs, by name.
+        OutputError: it is another.
     """
-    now = replace(now, not_before=before.not_before, not_after=before.not_after, manifest=before.manifest)
-    differing = [field.name for field in fields(now) if getattr(now, field.name) != getattr(before, field.name)]
-    if not differing:
-        return before
-    if "manifest_sha256" in differing:
+    if sha256 != before.manifest_sha256:
         raise OutputError(
-            f"the manifest is not the one that the run began with: SHA-256 {now.manifest_sha256}, "
-            f"expected {before.manifest_sha256}",
+            f"the manifest is not the one that the run began with: SHA-256 {sha256}, expected {before.manifest_sha256}",
             hint="give it the manifest it began with, or issue the new one into another folder",
         )
-    told = ", ".join(f"{name} was {_told(before, name)}, now {_told(now, name)}" for name in differing)
-    raise OutputError(
-        f"the run began otherwise: {told}", hint="resume with the options it began with; run.json has them all"
-    )
+
+
+def check_same(before: RunRecord, asked: RunRecord, *, now: datetime) -> RunRecord:
+    """The record of the run to resume, which must be what is asked; its validity window stays as it was.
+
+    Raises:
+        OutputError: something differs, by name, or the window is over or has not begun.
+    """
+    check_manifest(before, asked.manifest_sha256)
+    asked = replace(asked, not_before=before.not_before, not_after=before.not_after, manifest=before.manifest)
+    differing = [field.name for field in fields(asked) if getattr(asked, field.name) != getattr(before, field.name)]
+    if differing:
+        told = ", ".join(_difference(name, getattr(before, name), getattr(asked, name)) for name in differing)
+        raise OutputError(
+            f"the run began otherwise: {told}", hint="resume with the options it began with; run.json has them all"
+        )
+    if not before.starts <= now <= before.ends:
+        raise OutputError(
+            f"the run's certificates are valid from {before.not_before} to {before.not_after}, and now it is "
+            f"{format_time(now)}",
+            hint="look at this machine's clock; or issue what is left into another folder",
+        )
+    return before
 
 
 def check_space(record: RunRecord, root: bytes, folder: Path, *, spilled: int) -> Footprint:
@@ -76,8 +93,7 @@ def check_space(record: RunRecord, root: bytes, folder: Path, *, spilled: int) -
     free = status.f_bavail * status.f_frsize
     if octets > free:
         raise OutputError(
-            f"the output folder's file system has {free / 1e9:.2f} GB free, "
-            f"and the run needs about {octets / 1e9:.2f} GB",
+            f"the output folder's file system has {size(free)} free, and the run needs about {size(octets)}",
             hint="make space, or take another --out",
         )
     if status.f_files and footprint.inodes > status.f_favail:
@@ -88,7 +104,8 @@ def check_space(record: RunRecord, root: bytes, folder: Path, *, spilled: int) -
     return replace(footprint, octets=octets)
 
 
-def _told(record: RunRecord, name: str) -> str:
-    value = getattr(record, name)
-    text = "none" if value is None else str(value)
-    return text if len(text) <= _SHOWN else "another"
+def _difference(name: str, before: object, now: object) -> str:
+    texts = ["none" if value is None else str(value) for value in (before, now)]
+    if max(map(len, texts)) > _SHOWN:
+        return f"{name} is another"
+    return f"{name} was {texts[0]}, now {texts[1]}"

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from batch_issuer.errors import OutputError
-from batch_issuer.files import DIRECTORY_MODE, make_directory, sync_directory
+from batch_issuer.files import make_directory, sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,11 +40,11 @@ def check_folder(folder: OutputFolder, *, resume: bool) -> bool:
     except OSError as error:
         raise OutputError(f"the output folder {path} cannot be used: {error.strerror}") from None
     status = path.stat()
-    if status.st_uid != os.geteuid() or status.st_mode & stat.S_IWOTH:
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         mode = stat.S_IMODE(status.st_mode)
         raise OutputError(
             f"the output folder {path} can be written by others: its owner is {status.st_uid}, its mode {mode:04o}",
-            hint="keys go there: take a folder of your own that others cannot write",
+            hint="keys go there: take a folder of your own that nobody else can write",
         )
     if folder.record.name in names:
         if resume:
@@ -105,7 +105,11 @@ class Claim:
 
     def finish(self) -> None:
         """Remove the unfinished run's own folder: the run is finished."""
-        shutil.rmtree(self._folder.work)
+        # Moved away first: another run that comes meanwhile finds a finished run, and not half of this folder.
+        gone = self._folder.path / f"{self._folder.work.name}.gone"
+        shutil.rmtree(gone, ignore_errors=True)
+        os.rename(self._folder.work, gone)
+        shutil.rmtree(gone)
         sync_directory(self._folder.path)
 
     def _release(self) -> None:
@@ -132,6 +136,7 @@ def _make(path: Path) -> list[Path]:
     try:
         for folder in reversed(lacking):
             make_directory(folder)
+            sync_directory(folder.parent)
     except OSError as error:
         raise OutputError(f"the output folder {path} cannot be made: {error.strerror}") from None
     return lacking[::-1]
@@ -139,7 +144,9 @@ def _make(path: Path) -> list[Path]:
 
 def _lock(folder: OutputFolder) -> int:
     try:
-        folder.work.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        with suppress(FileExistsError):
+            make_directory(folder.work)
+        os.close(os.open(folder.work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))  # no link
         while True:
             fd = os.open(folder.run_lock, _OPEN_LOCK, 0o600)
             try:

@@ -18,12 +18,12 @@ from batch_issuer.bundles.format import bundle_format
 from batch_issuer.bundles.sota import sota_toml
 from batch_issuer.columns import fixed_text_values
 from batch_issuer.devices import UUID_LENGTH, CertificateDer
-from batch_issuer.errors import OutputError
-from batch_issuer.files import PRIVATE_MODE, replace_file
+from batch_issuer.errors import BundleError, OutputError
+from batch_issuer.files import PRIVATE_MODE, replace_file, sync_directory
 from batch_issuer.manifest.rows import CARRIED_PREFIX
 from batch_issuer.minting.keys import key_engine
 from batch_issuer.minting.mint import Mint
-from batch_issuer.output.folder import part_name
+from batch_issuer.output.folder import BUNDLES, part_name
 from batch_issuer.output.rows import commit_table, encode_commit, read_commit
 
 if TYPE_CHECKING:
@@ -63,12 +63,14 @@ class PartWork:
         folder: the run's.
         record: what was asked.
         issuer: the CA with its key's source, which each worker opens for itself.
+        resumed: whether an earlier command worked on this folder.
         engine: the device keys' engine.
     """
 
     folder: OutputFolder
     record: RunRecord
     issuer: Issuer
+    resumed: bool
     engine: str = "openssl"
 
     def __call__(self) -> Callable[[int], PartDone]:
@@ -81,7 +83,7 @@ class PartWork:
 
 class _PartWorker:
     def __init__(self, work: PartWork) -> None:
-        self._folder, self._record = work.folder, work.record
+        self._folder, self._record, self._resumed = work.folder, work.record, work.resumed
         self._lock = share_worker_lock(work.folder)
         self._plan = PlanReader(work.folder.plan)
         self._format = bundle_format(work.record.format)
@@ -107,12 +109,15 @@ class _PartWorker:
             octets = self._stage_and_commit(rows, device_uuids, name, commit)
         else:
             _check_commit(commit, uuid_column)
+            sync_directory(commit.parent)  # whoever made it may have died before its name was durable
         # 4 Publish. Idempotent: for a part that was committed before, this does what was left to do.
         self._format.publish(self._folder.staging, self._folder.bundles, name, device_uuids)
         return PartDone(len(device_uuids), octets, minted)
 
     def _stage_and_commit(self, rows: pa.RecordBatch, device_uuids: list[bytes], name: str, commit: Path) -> int:
         # 2 Mint and stage, after sweeping what a killed worker may have left of this part.
+        if self._resumed:
+            self._check_unpublished(name, device_uuids)
         _sweep(self._folder.staging, name)
         part = self._mint.part(device_uuids, self._production(rows))
         bundles = PartBundles(
@@ -123,6 +128,14 @@ class _PartWorker:
         table = self._commit_table(rows, part, name)
         replace_file(commit, [encode_commit(table)], PRIVATE_MODE, scratch=self._folder.staging)
         return octets
+
+    def _check_unpublished(self, name: str, device_uuids: list[bytes]) -> None:
+        taken = self._format.published(self._folder.bundles, name, device_uuids)
+        if taken is not None:
+            raise BundleError(
+                f"{BUNDLES}/{taken} is in place, and there is no commit record of its part: it is not issued again",
+                hint="restore the commit records in .run/commits, or move the bundles away",
+            )
 
     def _production(self, rows: pa.RecordBatch) -> bool | list[bool]:
         column = rows.column("production")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,6 +37,18 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "make_plan", "open_manifest"]
 
 _RESERVED = frozenset((*ISSUED_COLUMNS.names, CERTIFICATE_COLUMN)) - {"device_uuid"}
+_AS_ASKED = (
+    "skip_rejects",
+    "format",
+    "part_size",
+    "days",
+    "backdate",
+    "production",
+    "with_certificates",
+    "spreadsheet_safe",
+)
+"""Options that the record has as they were asked."""
+
 _COPY_CHUNK = 1 << 20
 
 
@@ -63,18 +76,30 @@ def open_manifest(request: RunRequest, spool: Path | None) -> BufferedReader:
     """
     if request.manifest is not None:
         try:
-            return request.manifest.open("rb")
+            file = request.manifest.open("rb")
         except OSError as error:
             raise ManifestError(f"the manifest {request.manifest} cannot be opened: {error.strerror}") from None
-    fd = (
-        os.memfd_create("manifest")
-        if spool is None
-        else os.open(spool, os.O_RDWR | os.O_CREAT | os.O_TRUNC, PRIVATE_MODE)
-    )
-    while chunk := sys.stdin.buffer.read(_COPY_CHUNK):
-        write_all(fd, chunk)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return os.fdopen(fd, "rb")
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise ManifestError(
+                f"the manifest {request.manifest} is not a regular file",
+                hint="a pipe's content goes in by standard input: --manifest -",
+            )
+        return file
+    if spool is None:
+        fd = os.memfd_create("manifest")
+    else:
+        spool.unlink(missing_ok=True)  # of a run that was killed
+        fd = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_MODE)
+    copy = os.fdopen(fd, "rb")
+    try:
+        while chunk := sys.stdin.buffer.read(_COPY_CHUNK):
+            write_all(fd, chunk)
+    except BaseException:
+        copy.close()
+        raise
+    copy.seek(0)
+    return copy
 
 
 def make_plan(request: RunRequest, issuer: Issuer, file: BufferedReader, *, now: datetime, spill: Path | None) -> Plan:
@@ -97,16 +122,11 @@ def make_plan(request: RunRequest, issuer: Issuer, file: BufferedReader, *, now:
     with Manifest(file, request.manifest_name, reserved=_RESERVED) as manifest:
         has_column = "hardware_id" in manifest.layout.roles
         sota, warnings = choose_hosts(request, issuer.hosts, has_hardware_column=has_column)
-        warnings += [
-            f"the manifest's column {name!r} is called {new!r} in the output, which has a {name!r} of its own"
-            for name, new in manifest.layout.renamed.items()
-        ]
         kind = request.manifest_format or manifest.kind
         if kind == "csv" and manifest.types is not None:
             _check_csv_types(manifest)
         rules = RowRules(hardware_id_required=sota is not None and request.hardware_id is None)
         read, rejections = _read_rows(manifest, rules, spill, request.part_size)
-        sha256, manifest_kind = manifest.sha256, manifest.kind
     rejected = len({rejection.row for rejection in rejections})
     if rejections and (not request.skip_rejects or rejected == read):
         raise _rejected(rejections, rejected, read)
@@ -114,31 +134,31 @@ def make_plan(request: RunRequest, issuer: Issuer, file: BufferedReader, *, now:
     record = RunRecord(
         version=__version__,
         manifest=request.manifest_name,
-        manifest_sha256=sha256,
-        manifest_kind=manifest_kind,
+        manifest_sha256=manifest.sha256,
+        manifest_kind=manifest.kind,
         rows=read,
         accepted=read - rejected,
-        skip_rejects=request.skip_rejects,
         factory=issuer.factory,
         ca_name=issuer.name,
         ca_certificate=_pem(issuer.certificate),
         root_certificate=_pem(issuer.root),
-        format=request.format,
-        part_size=request.part_size,
-        days=request.days,
-        backdate=request.backdate,
         not_before=format_time(window.not_before),
         not_after=format_time(window.not_after),
-        production=request.production,
         gateway=sota.gateway if sota else None,
         ostree=sota.ostree if sota else None,
         hardware_id=sota.hardware_id if sota else None,
         tag=sota.tag if sota else None,
         manifest_format=kind,
-        with_certificates=request.with_certificates,
-        spreadsheet_safe=request.spreadsheet_safe,
+        **{name: getattr(request, name) for name in _AS_ASKED},
     )
-    return Plan(record, rejections, [*issuer.warnings, *warnings, *clamped])
+    return Plan(record, rejections, [*issuer.warnings, *warnings, *_renamings(manifest), *clamped])
+
+
+def _renamings(manifest: Manifest) -> list[str]:
+    return [
+        f"the manifest's column {name!r} is called {new!r} in the output, which has a {name.casefold()!r} of its own"
+        for name, new in manifest.layout.renamed.items()
+    ]
 
 
 def _read_rows(manifest: Manifest, rules: RowRules, spill: Path | None, part_size: int) -> tuple[int, list[Rejection]]:

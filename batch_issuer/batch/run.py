@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from batch_issuer.authority.issuer import load_issuer
-from batch_issuer.batch.acceptance import check_same, check_space
+from batch_issuer.batch.acceptance import check_manifest, check_same, check_space
 from batch_issuer.batch.claim import Claim, check_folder
 from batch_issuer.batch.part import PartDone, PartWork
 from batch_issuer.batch.plan import make_plan, open_manifest
@@ -23,7 +25,7 @@ from batch_issuer.output.manifest import ManifestWriter
 from batch_issuer.output.record import RunRecord, read_record
 from batch_issuer.output.rejects import rejects_csv
 from batch_issuer.output.rows import read_commit
-from batch_issuer.processes import RESUME_HINT, StopRequest, Supervisor
+from batch_issuer.processes import StopRequest, Supervisor
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,8 +35,13 @@ if TYPE_CHECKING:
     from batch_issuer.authority.signers import Passphrase
     from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
+    from batch_issuer.devices import Rejection
 
 __all__ = ["DryRun", "Observer", "dry_run", "issue"]
+
+
+_RESUME_HINT = "the same command with --resume goes on from here"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Observer(Protocol):
@@ -62,19 +69,19 @@ class DryRun:
 
     Attributes:
         record: what it would be asked.
-        rejections: how many rows it would reject.
+        rejections: the findings about the rows that it would reject.
         warnings: sentences for the user.
         octets: about what it would write.
     """
 
     record: RunRecord
-    rejected: int
+    rejections: tuple[Rejection, ...]
     warnings: tuple[str, ...]
     octets: int
 
 
 def dry_run(request: RunRequest, *, now: datetime, passphrase: Passphrase | None = None) -> DryRun:
-    """All of the plan's checks, and nothing written.
+    """All of the plan's checks, and nothing written; of a run to be resumed, whether it could be.
 
     Raises:
         BatchIssuerError: as `issue`, where it would refuse.
@@ -83,10 +90,10 @@ def dry_run(request: RunRequest, *, now: datetime, passphrase: Passphrase | None
     issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase)
     resuming = check_folder(folder, resume=request.resume)
     plan = make_plan(request, issuer, open_manifest(request, None), now=now, spill=None)
-    record = check_same(read_record(folder.record), plan.record) if resuming else plan.record
+    record = check_same(read_record(folder.record), plan.record, now=now) if resuming else plan.record
     existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
     footprint = check_space(record, issuer.root, existing, spilled=0)
-    return DryRun(record, record.rows - record.accepted, tuple(plan.warnings), footprint.octets)
+    return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets)
 
 
 def issue(
@@ -111,15 +118,18 @@ def issue(
         Interrupted: it was stopped; it can be resumed.
     """
     folder = OutputFolder(request.out)
-    issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase)
     with Claim(folder, resume=request.resume, notify=observer.say) as claim:
         began = time.monotonic()
         if claim.resuming and folder.summary.exists():
-            return _already_finished(folder, claim, observer)
+            return _already_finished(request, folder, claim, observer)
         try:
+            issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase)
             plan = _plan(request, issuer, folder, claim, now)
         except OSError as error:
             claim.abandon()
+            if error.errno in _NO_SPACE:
+                message = f"the plan cannot be written below {folder.path}: {error.strerror}"
+                raise OutputError(message, hint="make space, or take another --out") from None
             raise RunFailedError(_told(error)) from error
         except BaseException:
             claim.abandon()
@@ -129,7 +139,10 @@ def issue(
         try:
             return _Run(folder, claim, plan, issuer, observer=observer).run(request.workers, time.monotonic() - began)
         except OSError as error:
-            raise RunFailedError(_told(error), hint=f"when that is mended, {RESUME_HINT}") from error
+            raise RunFailedError(_told(error), hint=f"when that is mended, {_RESUME_HINT}") from error
+        except (RunFailedError, Interrupted) as error:
+            error.hint = error.hint or _RESUME_HINT
+            raise
 
 
 def _plan(request: RunRequest, issuer: Issuer, folder: OutputFolder, claim: Claim, now: datetime) -> Plan:
@@ -138,7 +151,7 @@ def _plan(request: RunRequest, issuer: Issuer, folder: OutputFolder, claim: Clai
     folder.plan.unlink(missing_ok=True)
     plan = make_plan(request, issuer, open_manifest(request, folder.spool), now=now, spill=folder.plan)
     if before is not None:
-        check_same(before, plan.record)
+        check_same(before, plan.record, now=now)
         return plan
     check_space(plan.record, issuer.root, folder.path, spilled=folder.plan.stat().st_size)
     replace_file(folder.record, [plan.record.to_json()], PUBLIC_MODE, scratch=folder.work)
@@ -159,6 +172,7 @@ class _Run:
 
     def run(self, workers: int, plan_seconds: float) -> Summary:
         planned = time.monotonic()
+        workers = min(workers, self._record.parts)
         ready = self._issue_parts(workers)
         issued = time.monotonic()
         self._write_manifest()
@@ -195,8 +209,8 @@ class _Run:
         try:
             with StopRequest(self._observer.say) as stop:
                 supervisor: Supervisor[int, PartDone] = Supervisor(
-                    PartWork(self._folder, self._record, self._issuer),
-                    workers=min(workers, self._record.parts),
+                    PartWork(self._folder, self._record, self._issuer, resumed=self._claim.resuming),
+                    workers=workers,
                     label=part_name,
                     stop=stop,
                     notify=self._observer.warn,
@@ -207,7 +221,7 @@ class _Run:
             self._observer.end()
         if self._done < self._record.accepted:
             issued = f"{self._done} of {self._record.accepted} devices are issued"
-            raise Interrupted(f"interrupted: {issued}", hint=RESUME_HINT)
+            raise Interrupted(f"interrupted: {issued}")
         assert supervisor.ready is not None  # noqa: S101 - parts were made, by a worker
         return supervisor.ready
 
@@ -242,14 +256,15 @@ def _make_once(path: Path) -> None:
             raise RunFailedError(f"{path} is not a folder of this run", hint="move it away, then resume") from None
 
 
-def _already_finished(folder: OutputFolder, claim: Claim, observer: Observer) -> Summary:
-    """A finished run: what is left of its own folder goes; nothing else is to be done."""
+def _already_finished(request: RunRequest, folder: OutputFolder, claim: Claim, observer: Observer) -> Summary:
+    """A finished run, if it is the one that is asked for: what is left of its own folder goes; no key is needed."""
+    with open_manifest(request, None) as file:
+        check_manifest(read_record(folder.record), hashlib.file_digest(file, "sha256").hexdigest())
     try:
         summary = Summary.from_json(folder.summary.read_bytes())
     except (ValueError, TypeError, KeyError) as error:
-        raise OutputError(
-            f"{folder.summary} is damaged: {error}", hint="`batch-issuer verify` checks the rest"
-        ) from None
+        message = f"{folder.summary} is damaged: {error}"
+        raise OutputError(message, hint="`batch-issuer verify` checks the rest") from None
     claim.finish()
     observer.say("the run is finished already: nothing to do")
     return replace(summary, finished_before=True)

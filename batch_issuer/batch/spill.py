@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_issuer.errors import ManifestError
 from batch_issuer.files import PRIVATE_MODE, create_file
+from batch_issuer.manifest.rows import CARRIED_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,17 +73,29 @@ class PlanWriter:
         start = 0
         while len(rows) - start >= least:
             part = rows.slice(start, self._part_size).combine_chunks()
+            _check_one_chunk(part)
             self._writer.write_table(part)
             start += len(part)
         self._waiting = [rows.slice(start)]
         self._waiting_rows = len(rows) - start
 
 
+def _check_one_chunk(part: pa.Table) -> None:
+    # A text column of more than 2 GiB stays in pieces, and would become more batches than the part is.
+    for name in part.column_names:
+        if part[name].num_chunks > 1:
+            column = name.removeprefix(CARRIED_PREFIX)
+            raise ManifestError(
+                f"{len(part)} rows of the manifest have more than 2 GiB in column {column!r}",
+                hint="take a smaller --part-size",
+            )
+
+
 class PlanReader:
     """A plan's parts, each read by itself; a context manager."""
 
     def __init__(self, path: Path) -> None:
-        self._file = pa.OSFile(str(path))
+        self._file = path.open("rb")  # Arrow's own files need names in UTF-8
         self._reader = pa.ipc.open_file(self._file)
 
     def __enter__(self) -> PlanReader:
@@ -103,6 +117,7 @@ def drop_rows(path: Path, part_size: int, rows: list[int]) -> None:
     """Cut a plan again, without the rows of these numbers."""
     unwanted = pa.array(rows, pa.int64())
     again = path.with_suffix(".again")
+    again.unlink(missing_ok=True)
     with PlanReader(path) as reader, PlanWriter(again, part_size) as writer:
         for batch in reader.parts():
             table = pa.Table.from_batches([batch])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -48,6 +49,11 @@ class DirectoryFormat:
         finally:
             os.close(folder)
         return written
+
+    def published(self, bundles: Path, part_name: str, device_uuids: Sequence[bytes]) -> str | None:  # noqa: ARG002 - the format's seam
+        """The first of the part's folders whose name anything has."""
+        names = (uuid.decode() for uuid in device_uuids)
+        return next((name for name in names if os.path.lexists(bundles / name)), None)
 
     def publish(self, staging: Path, bundles: Path, part_name: str, device_uuids: Sequence[bytes]) -> None:
         """Rename each device's folder into place; nothing that has the name there is followed."""
@@ -137,6 +143,8 @@ def _rename(name: str, source: int, target: int) -> None:
     except FileNotFoundError:
         _expect_published(target, [name])
     except OSError as error:
+        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+            raise
         raise BundleError(
             f"bundles/{name} is taken by something that this run did not put there: {error.strerror}",
             hint="move it away and resume; nothing of it was followed or changed",
@@ -155,7 +163,8 @@ def _expect_published(target: int, names: Sequence[str]) -> None:
 
 def _read_device(folder: int, location: str) -> Bundle:
     files, problems = {}, []
-    mode = stat.S_IMODE(os.fstat(folder).st_mode)
+    above = os.fstat(folder)
+    mode = stat.S_IMODE(above.st_mode)
     if mode != DIRECTORY_MODE:
         problems.append(f"the mode of {location}/ is {mode:04o}, expected {DIRECTORY_MODE:04o}")
     for name in sorted(os.listdir(folder)):
@@ -163,21 +172,28 @@ def _read_device(folder: int, location: str) -> Bundle:
             problems.append(f"{location}/{name} does not belong there")
             continue
         try:
-            files[name], mode = _read_file(name, folder)
+            files[name], status = _read_file(name, folder)
         except OSError as error:
             problems.append(f"{location}/{name} is not a regular file that can be read: {error.strerror}")
             continue
+        mode = stat.S_IMODE(status.st_mode)
         if mode != FILE_MODES[name]:
             problems.append(f"the mode of {location}/{name} is {mode:04o}, expected {FILE_MODES[name]:04o}")
+        if status.st_nlink != 1:
+            problems.append(f"{location}/{name} has {status.st_nlink} names in the file system, expected 1")
+        if status.st_uid != above.st_uid:
+            problems.append(f"the owner of {location}/{name} is {status.st_uid}, that of its folder {above.st_uid}")
     return Bundle(location, files, tuple(problems))
 
 
-def _read_file(name: str, folder: int) -> tuple[bytes, int]:
+def _read_file(name: str, folder: int) -> tuple[bytes, os.stat_result]:
     fd = os.open(name, _OPEN_FILE, dir_fd=folder)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(0, "it is of another kind")
-        return os.read(fd, min(status.st_size, _LARGEST_FILE)), stat.S_IMODE(status.st_mode)
+        if status.st_size > _LARGEST_FILE:
+            raise OSError(0, "it is larger than any bundle's file")
+        return os.read(fd, status.st_size), status
     finally:
         os.close(fd)

@@ -42,6 +42,9 @@ class BundleFormat(Protocol):
             OSError: the disk is full or failed, or something has the part's name already.
         """
 
+    def published(self, bundles: Path, part_name: str, device_uuids: Sequence[bytes]) -> str | None:
+        """Something of the part that is in place already, by its name below the bundles folder; None if nothing is."""
+
     def publish(self, staging: Path, bundles: Path, part_name: str, device_uuids: Sequence[bytes]) -> None:
         """Move a staged part into place. Idempotent: done again, it does what is left to do.
 

@@ -46,6 +46,11 @@ class PackedFormat(ABC):
         sync_directory(staging)
         return written
 
+    def published(self, bundles: Path, part_name: str, device_uuids: Sequence[bytes]) -> str | None:  # noqa: ARG002 - the format's seam
+        """The part's file, if anything has its name."""
+        name = part_name + self.suffix
+        return name if os.path.lexists(bundles / name) else None
+
     def publish(self, staging: Path, bundles: Path, part_name: str, device_uuids: Sequence[bytes]) -> None:
         """Rename the staged file into place; done before, this does nothing."""
         name = part_name + self.suffix

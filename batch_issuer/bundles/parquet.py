@@ -32,6 +32,7 @@ __all__ = ["ParquetFormat"]
 
 _COLUMNS = {"device_uuid": pa.string(), "private_key": pa.binary(), "certificate": pa.binary()}
 _SOTA_COLUMN = "sota_toml"
+_SHOWN = 200
 
 
 class ParquetFormat(PackedFormat):
@@ -79,15 +80,17 @@ class ParquetFormat(PackedFormat):
         Raises:
             BundleError: it is no Parquet file, or one of another schema.
         """
-        with open_part(path) as (file, problems):
+        with open_part(path) as (file, mode_problems):
             try:
                 parquet = pq.ParquetFile(file)
                 root = _checked_root(parquet, path)
+                problems = (*mode_problems, *_footer_problems(parquet.metadata, path.name))
                 for batch in parquet.iter_batches(batch_size=1000):
                     for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                         yield _bundle(row, root, problems)
             except (pa.ArrowException, OSError, ValueError) as error:
-                raise BundleError(f"{path.name} is not a whole Parquet file: {error}") from None
+                reason = str(error).partition("\n")[0]  # Arrow's errors have several lines
+                raise BundleError(f"{path.name} is not a whole Parquet file: {reason}") from None
 
 
 def _dictionary_column(texts: list[bytes]) -> pa.Array:
@@ -97,13 +100,24 @@ def _dictionary_column(texts: list[bytes]) -> pa.Array:
 
 
 def _checked_root(parquet: pq.ParquetFile, path: Path) -> bytes:
-    schema = parquet.schema_arrow
-    found = {field.name: field.type for field in schema}
-    found.pop(_SOTA_COLUMN, None)
+    found = [(field.name, field.type) for field in parquet.schema_arrow]
+    columns = list(_COLUMNS.items())
     root = (parquet.metadata.metadata or {}).get(ROOT.encode())
-    if found != _COLUMNS or root is None:
+    if found not in (columns, [*columns, (_SOTA_COLUMN, pa.string())]) or root is None:
         raise BundleError(f"{path.name} has another schema than a part of bundles")
     return bytes(root)
+
+
+def _footer_problems(metadata: pq.FileMetaData, name: str) -> Iterator[str]:
+    """What stands in the footer, which readers cache and show, beside what is needed to read the columns."""
+    unknown = sorted(repr(key)[1:] for key in metadata.metadata if key != ROOT.encode())
+    if unknown:
+        yield f"{name} has metadata that does not belong there: {', '.join(unknown)[:_SHOWN]}"
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    chunks = (group.column(place) for group in groups for place in range(group.num_columns))
+    shown = {chunk.path_in_schema for chunk in chunks if chunk.is_stats_set or chunk.has_column_index}
+    if shown:
+        yield f"{name} repeats values in column statistics, outside the columns: {', '.join(sorted(shown))}"
 
 
 def _bundle(row: tuple[Any, ...], root: bytes, problems: tuple[str, ...]) -> Bundle:

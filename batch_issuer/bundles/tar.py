@@ -38,6 +38,7 @@ __all__ = ["TarFormat"]
 
 _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
+_LARGEST_FILE = 1 << 20
 _FLUSH = 64
 """Devices per write: what stays in the processor's cache between being made and being copied to the file."""
 
@@ -156,7 +157,7 @@ class _MemberReader(dict[tuple[bytes, int], _Member]):
         """The next member's UUID and its header; None at the archive's end."""
         header = file.read(_BLOCK)
         if not header.strip(b"\0") and len(header) == _BLOCK:
-            if file.read() != bytes(_BLOCK):
+            if file.read(_BLOCK + 1) != bytes(_BLOCK):
                 raise tarfile.HeaderError("something follows the archive's end")
             return None
         uuid, rest = header[:UUID_LENGTH], header[UUID_LENGTH:]
@@ -172,15 +173,31 @@ class _MemberReader(dict[tuple[bytes, int], _Member]):
 def _parse(header: bytes) -> _Member:
     parsed = tarfile.TarInfo.frombuf(header, "ascii", "strict")
     slash, name = parsed.name[UUID_LENGTH : UUID_LENGTH + 1], parsed.name[UUID_LENGTH + 1 :]
-    expected = (tarfile.REGTYPE, FILE_MODES[name]) if name in FILE_MODES else (tarfile.DIRTYPE, DIRECTORY_MODE)
     if (slash != "/" and parsed.name[UUID_LENGTH:]) or (name and name not in FILE_MODES):
         raise tarfile.HeaderError(f"member {parsed.name!r} does not belong there")
-    if parsed.type != expected[0]:
+    if parsed.type != (tarfile.REGTYPE if name else tarfile.DIRTYPE):
         raise tarfile.HeaderError(f"member {parsed.name!r} is of another kind than expected")
-    problems: tuple[str, ...] = ()
-    if parsed.mode != expected[1]:
-        problems = (f"the archived mode of {name or 'the folder'} is {parsed.mode:04o}, expected {expected[1]:04o}",)
-    return _Member(name, parsed.size, problems)
+    if not 0 <= parsed.size <= (_LARGEST_FILE if name else 0):
+        raise tarfile.HeaderError(f"member {parsed.name!r} has another size than any file of a bundle")
+    return _Member(name, parsed.size, _header_problems(header, parsed, name))
+
+
+def _header_problems(header: bytes, parsed: tarfile.TarInfo, name: str) -> tuple[str, ...]:
+    told = name or "the folder"
+    expected = tarfile.TarInfo(header[:UUID_LENGTH].decode("ascii") + "/" + name)
+    expected.size, expected.type = parsed.size, parsed.type
+    expected.mode = FILE_MODES[name] if name else DIRECTORY_MODE
+    problems = []
+    if parsed.mode != expected.mode:
+        problems.append(f"the archived mode of {told} is {parsed.mode:04o}, expected {expected.mode:04o}")
+    if (parsed.uid, parsed.gid, parsed.uname, parsed.gname) != (0, 0, "", ""):
+        owner = f"{parsed.uid}:{parsed.gid} with the names {parsed.uname!r} and {parsed.gname!r}"
+        problems.append(f"the archived owner of {told} is {owner}, expected 0:0 without names")
+    if parsed.mtime != 0:
+        problems.append(f"the archived time of {told} is {parsed.mtime}, expected 0")
+    if not problems and header != expected.tobuf(tarfile.USTAR_FORMAT, "ascii"):
+        problems.append(f"the archived header of {told} has other octets than a ustar header with these values")
+    return tuple(problems)
 
 
 def _read_bundles(file: BinaryIO, part: str, problems: tuple[str, ...]) -> Iterator[Bundle]:
@@ -201,8 +218,11 @@ def _read_bundles(file: BinaryIO, part: str, problems: tuple[str, ...]) -> Itera
             if len(content) != member.size or len(padding) != -member.size % _BLOCK:
                 raise BundleError(f"{part} is cut off in {uuid}/{member.name}")
             current.files[member.name] = content
-            if member.problems:
-                current = replace(current, problems=current.problems + member.problems)
+            wrong = member.problems
+            if padding.count(0) != len(padding):
+                wrong += (f"{member.name} is filled up to a whole block with other octets than zeros",)
+            if wrong:
+                current = replace(current, problems=current.problems + wrong)
     except (tarfile.TarError, UnicodeError) as error:
         raise BundleError(f"{part} is not a whole tar file: {error}") from None
     if current is not None:

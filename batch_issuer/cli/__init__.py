@@ -27,9 +27,7 @@ Examples:
 """
 
 
-@click.group(
-    cls=Group, epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.group(cls=Group, epilog=_EXAMPLES, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="batch-issuer")
 def cli() -> None:
     """Device certificates by the million.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 import traceback
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,9 +15,12 @@ import click
 from batch_issuer.errors import BatchIssuerError, Interrupted, RowsRejectedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
-__all__ = ["Command", "Group"]
+    from batch_issuer.devices import Rejection
+
+__all__ = ["Command", "Group", "show_rejections", "tell_result"]
 
 _SHOWN_REJECTIONS = 20
 
@@ -38,6 +43,11 @@ class Command(click.Command):
             _report(ctx, Interrupted("interrupted"))
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except BrokenPipeError:  # who read our output went away: click ends quietly
+            raise
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            _report(ctx, BatchIssuerError(f"{error.strerror or error}{where}"), error)
         except Exception as error:
             message = f"this should not have happened: {type(error).__name__}: {error}"
             _report(ctx, BatchIssuerError(message, hint="-v shows where; please report it"), error)
@@ -52,6 +62,15 @@ class Group(click.Group):
     group_class = type
 
 
+def tell_result(text: str | bytes) -> None:
+    """The result, on stdout. When nobody can read it, what was done is done all the same."""
+    try:
+        click.echo(text)
+    except OSError:
+        # What Python would write as it ends goes nowhere too, or it would end with an error of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _on_terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise Interrupted("terminated")
 
@@ -60,7 +79,7 @@ def _report(ctx: click.Context, error: BatchIssuerError, cause: BaseException | 
     if ctx.params.get("verbose"):
         click.echo("".join(traceback.format_exception(cause or error)), err=True)
     if isinstance(error, RowsRejectedError):
-        _show_rejections(error)
+        show_rejections(error.rejections)
     click.echo(f"error: {error}", err=True)
     if error.hint:
         click.echo(f"hint: {error.hint}", err=True)
@@ -72,9 +91,10 @@ def _report(ctx: click.Context, error: BatchIssuerError, cause: BaseException | 
     ctx.exit(error.exit_code)
 
 
-def _show_rejections(error: RowsRejectedError) -> None:
-    for rejection in error.rejections[:_SHOWN_REJECTIONS]:
+def show_rejections(rejections: Sequence[Rejection]) -> None:
+    """The first findings about rows, on stderr."""
+    for rejection in rejections[:_SHOWN_REJECTIONS]:
         click.echo(f"{rejection.code}: {rejection.message}", err=True)
-    more = len(error.rejections) - _SHOWN_REJECTIONS
+    more = len(rejections) - _SHOWN_REJECTIONS
     if more > 0:
         click.echo(f"… and {more} more; --json lists them all", err=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command
-from batch_issuer.cli.figures import counted
 from batch_issuer.cli.options import FOLDER, json_option, verbosity_options
+from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch_issuer.cli.command import Command
-from batch_issuer.cli.figures import counted, size
+from batch_issuer.cli.command import Command, show_rejections, tell_result
 from batch_issuer.cli.options import DURATION, FOLDER, json_option, pki_option, verbosity_options, workers_option
+from batch_issuer.figures import counted, size
 
 if TYPE_CHECKING:
     from batch_issuer.batch.request import RunRequest
@@ -107,8 +107,9 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
     request = RunRequest(manifest=None if str(manifest) == "-" else manifest, **options)
     now = datetime.now(UTC)
     if dry:
-        _show_dry_run(dry_run(request, now=now, passphrase=passphrase), request, as_json=as_json)
-        return
+        found = dry_run(request, now=now, passphrase=passphrase)
+        _show_dry_run(found, request, as_json=as_json)
+        ctx.exit(3 if found.rejections else 0)
     summary = run(request, Progress(quiet=quiet), now=now, passphrase=passphrase)
     _show(summary, request, as_json=as_json, quiet=quiet, verbose=verbose)
     if summary.rejected and not summary.finished_before:
@@ -117,7 +118,7 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
 
 def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, verbose: bool) -> None:
     if as_json:
-        click.echo(summary.to_json().decode(), nl=False)
+        tell_result(summary.to_json().removesuffix(b"\n"))
         return
     if quiet or summary.finished_before:
         return
@@ -136,7 +137,7 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
             f" finish {summary.finish_seconds} ({counted(summary.workers, 'worker')})"
         )
     lines.append(f"  next      batch-issuer verify {summary.out} --pki {request.pki}")
-    click.echo("\n".join(lines))
+    tell_result("\n".join(lines).encode(errors="surrogateescape"))  # a folder may have any name
 
 
 def _headline(summary: Summary) -> str:
@@ -161,7 +162,7 @@ def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
             "dry_run": True,
             "rows": record.rows,
             "devices": record.accepted,
-            "rejected": found.rejected,
+            "rejected": record.rows - record.accepted,
             "parts": record.parts,
             "octets": found.octets,
             "seconds": round(seconds, 1),
@@ -171,6 +172,7 @@ def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
         }
         click.echo(json.dumps(values, indent=2))
         return
+    show_rejections(found.rejections)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(

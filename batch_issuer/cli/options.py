@@ -19,6 +19,7 @@ Function = TypeVar("Function", bound="Callable[..., object]")
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 36_500 * _UNITS["d"]
 
 
 class Duration(click.ParamType[int]):
@@ -33,7 +34,10 @@ class Duration(click.ParamType[int]):
         match = re.fullmatch(r"([0-9]{1,9})([smhd])", str(value))
         if match is None:
             self.fail(f"expected a number and s, m, h or d, such as 1h; got {value!r}", param, ctx)
-        return int(match[1]) * _UNITS[match[2]]
+        seconds = int(match[1]) * _UNITS[match[2]]
+        if seconds > _LONGEST:
+            self.fail(f"expected at most 36500d, got {value!r}", param, ctx)
+        return seconds
 
 
 DURATION = Duration()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Never
 
 import click
@@ -44,7 +45,7 @@ class Progress:
         """So many devices to come."""
         self._total, self._began = devices, time.monotonic()
         self._told = self._began
-        if not self._quiet and sys.stderr.isatty():
+        if not self._quiet and sys.stderr is not None and sys.stderr.isatty():
             from tqdm import tqdm
 
             self._bar = tqdm(total=devices, unit=" devices", unit_scale=True, file=sys.stderr, mininterval=0.2)
@@ -72,7 +73,8 @@ class Progress:
         return f"{self._done:,} of {self._total:,} devices {self._verb}, {rate:,.0f}/s{left}"
 
     def _write(self, text: str) -> None:
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            click.echo(text, err=True)
+        with suppress(OSError):  # nobody reads: no reason to end a run
+            if self._bar is not None:
+                self._bar.write(text, file=sys.stderr)
+            else:
+                click.echo(text, err=True)

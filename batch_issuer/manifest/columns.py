@@ -21,6 +21,7 @@ TEXT_COLUMNS = ("name", "group", "hardware_id", "tag", "apps", "csr")
 PRODUCTION_COLUMN = "production"
 
 _SHOWN = 60
+_LONGEST_NAME = 255
 _UUID_OCTETS = 16
 
 
@@ -56,6 +57,11 @@ def lay_out(names: list[str], reserved: Collection[str]) -> ColumnLayout:
     stripped = [name.strip() for name in names]
     folded = [name.casefold() for name in stripped]
     for place, name in enumerate(folded):
+        if len(name) > _LONGEST_NAME:
+            raise ManifestError(
+                f"the name of column {place + 1} of the manifest has {len(name)} characters, expected at most "
+                f"{_LONGEST_NAME}: {shorten(stripped[place])}"
+            )
         if name in folded[:place]:
             first = folded.index(name)
             raise ManifestError(

@@ -12,10 +12,10 @@ import pyarrow as pa
 from batch_issuer.devices import Rejection
 from batch_issuer.errors import ManifestError
 from batch_issuer.manifest.columns import UUID_NAMES
-from batch_issuer.manifest.rows import RawRows
+from batch_issuer.manifest.rows import RawRows, not_utf8
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from io import BufferedReader
 
 __all__ = ["CsvManifest"]
@@ -23,7 +23,10 @@ __all__ = ["CsvManifest"]
 _DELIMITERS = ",;\t"
 _CHUNK = 20_000
 _LONGEST_CELL = 4 << 20
-_LONGEST_LINE = 16 << 20
+_LONGEST_LINE = 8 << 20
+_STEP = 64
+"""Rows read at a time: with cells of the longest kind, what these take is all that a chunk can be too large by."""
+_CHUNK_OCTETS = 64 << 20
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -68,14 +71,14 @@ class CsvManifest:
         reader = csv.reader(_lines(self._text), delimiter=self._delimiter, strict=True)
         row = 0
         while True:
-            cells, problem = _next_rows(reader, row)
+            cells, problem = _next_rows(reader, row, self._text.buffer.tell)
             numbered = list(enumerate(filter(None, cells), start=row + 1))
             row += len(numbered)
             rejections = []
             if problem is not None:
                 row += 1
                 rejections.append(_unreadable(row, problem))
-            if not numbered and problem is None:
+            if not cells and problem is None:  # a chunk of blank lines is not the end
                 return
             yield self._columns(numbered, rejections)
 
@@ -89,7 +92,7 @@ class CsvManifest:
             return _to_arrow(numbered, width, rejections)
         except UnicodeEncodeError:
             broken = {row: _broken_cell(cells) for row, cells in numbered}
-            rejections += [_encoding(row, self.names[place]) for row, place in broken.items() if place is not None]
+            rejections += [not_utf8(row, self.names[place]) for row, place in broken.items() if place is not None]
             return _to_arrow([(row, cells) for row, cells in numbered if broken[row] is None], width, rejections)
 
 
@@ -105,15 +108,18 @@ def _read_header(line: str) -> tuple[str, list[str]]:
         line.encode()
     except UnicodeEncodeError:
         raise ManifestError("the manifest's header is not UTF-8", hint="save it again as CSV UTF-8") from None
-    candidates = []
+    candidates, problem = [], ""
     for delimiter in _DELIMITERS:
         try:
             names = next(csv.reader([line], delimiter=delimiter, strict=True))
-        except csv.Error as error:
-            raise ManifestError(f"the manifest's header cannot be read: {error}") from None
+        except csv.Error as error:  # a quoted header is wrong for every delimiter but its own
+            problem = problem or str(error)
+            continue
         if any(name.strip().casefold() in UUID_NAMES for name in names):
             return delimiter, names
         candidates.append((delimiter, names))
+    if not candidates:
+        raise ManifestError(f"the manifest's header cannot be read: {problem}")
     return max(candidates, key=lambda candidate: len(candidate[1]))
 
 
@@ -124,11 +130,18 @@ def _lines(text: io.TextIOWrapper) -> Iterator[str]:
         yield line
 
 
-def _next_rows(reader: Iterator[list[str]], row: int) -> tuple[list[list[str]], str | None]:
-    """Up to a chunk of rows; and what ended it early: the rule that the row after them breaks."""
+def _next_rows(
+    reader: Iterator[list[str]], row: int, position: Callable[[], int]
+) -> tuple[list[list[str]], str | None]:
+    """Up to a chunk of rows, by their number and octets; and what ended it early: the rule that the next row breaks."""
     rows: list[list[str]] = []
+    begin = position()
     try:
-        rows.extend(islice(reader, _CHUNK))
+        while len(rows) < _CHUNK and position() < begin + _CHUNK_OCTETS:
+            before = len(rows)
+            rows.extend(islice(reader, _STEP))  # those before an error stay
+            if len(rows) == before:
+                break
     except csv.Error as error:
         number = row + sum(map(bool, rows)) + 1
         if "unexpected end of data" in str(error):
@@ -153,10 +166,6 @@ def _ragged(row: int, found: int, expected: int) -> Rejection:
     return Rejection(
         row, "", str(found), "row-ragged", f"row {row}: expected {expected} cells as in the header, got {found}"
     )
-
-
-def _encoding(row: int, name: str) -> Rejection:
-    return Rejection(row, name, "", "row-encoding", f"row {row}, column {name!r}: it is not UTF-8")
 
 
 def _broken_cell(cells: list[str]) -> int | None:

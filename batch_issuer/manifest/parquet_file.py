@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batch_issuer.columns import is_text
 from batch_issuer.errors import ManifestError
-from batch_issuer.manifest.rows import RawRows
+from batch_issuer.manifest.rows import RawRows, not_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,9 +62,35 @@ class ParquetManifest:
                     column if column.type == kind else column.cast(kind)
                     for column, kind in zip(batch.columns, self.types, strict=True)
                 ]
-                yield RawRows(rows, columns)
+                yield self._checked(rows, columns)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _damaged(error) from None
+
+    def _checked(self, rows: pa.Array, columns: list[pa.Array]) -> RawRows:
+        """The rows but those whose text is not UTF-8: careless writers make them, and Arrow reads them unchecked."""
+        findings: dict[int, str] = {}
+        for name, column in zip(self.names, columns, strict=True):
+            try:
+                column.validate(full=True)
+            except pa.ArrowInvalid:
+                if not is_text(column.type):
+                    raise
+                octets = column.cast(pa.large_binary()).to_pylist()
+                broken = [index for index, value in enumerate(octets) if value is not None and not _is_utf8(value)]
+                findings |= {index: name.strip() for index in broken if index not in findings}
+        if not findings:
+            return RawRows(rows, columns)
+        rejections = [not_utf8(rows[index].as_py(), name) for index, name in sorted(findings.items())]
+        good = pa.array([index not in findings for index in range(len(rows))])
+        return RawRows(rows.filter(good), [column.filter(good) for column in columns], rejections)
+
+
+def _is_utf8(octets: bytes) -> bool:
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
     from batch_issuer.manifest.columns import ColumnLayout
 
-__all__ = ["CARRIED_PREFIX", "CheckedRows", "RawRows", "RowRules", "check_rows"]
+__all__ = ["CARRIED_PREFIX", "LONGEST_SOTA_TEXT", "CheckedRows", "RawRows", "RowRules", "check_rows", "not_utf8"]
 
 CARRIED_PREFIX = "carried:"
 """Before the names of carried columns in the plan, which has columns of its own."""
 
 _UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_UUID_OCTETS = 16
 _NIL = "00000000-0000-0000-0000-000000000000"
 _NOT_PRINTABLE = r"[\x00-\x1f\x7f]"
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 _SOTA_COLUMNS = ("hardware_id", "tag", "apps")
-_LONGEST_SOTA_TEXT = 1024
+LONGEST_SOTA_TEXT = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,11 @@ class CheckedRows:
     read: int
 
 
+def not_utf8(row: int, name: str) -> Rejection:
+    """The finding about a row whose cell `name` is not UTF-8; such a row is not read any further."""
+    return Rejection(row, name, "", "row-encoding", f"row {row}, column {name!r}: it is not UTF-8")
+
+
 def check_rows(raw: RawRows, layout: ColumnLayout, rules: RowRules) -> CheckedRows:
     """Apply every rule that one row alone can break."""
     unread = len({rejection.row for rejection in raw.rejections})
@@ -106,12 +112,13 @@ class _Checker:
         column = self._raw.columns[place]
         if not is_text(column.type):
             column = _uuid_text(column)
+        shown = column
         column = pc.ascii_lower(column.cast(pa.string()))
         # The length first: `$` alone would let a line feed at the end pass.
         fits = pc.and_(pc.equal(pc.binary_length(column), UUID_LENGTH), pc.match_substring_regex(column, _UUID_PATTERN))
         fits = pc.and_(pc.fill_null(fits, False), pc.fill_null(pc.not_equal(column, _NIL), False))
         if not pc.all(fits).as_py():
-            self._reject(fits, place, _uuid_fault)
+            self._reject(fits, place, _uuid_fault, shown)
             column = pc.if_else(fits, column, None)
         return column
 
@@ -140,13 +147,13 @@ class _Checker:
             return
         column = self._raw.columns[place].cast(pa.string())
         plain = pc.invert(pc.match_substring_regex(column, _NOT_PRINTABLE))
-        short = pc.less_equal(pc.binary_length(column), _LONGEST_SOTA_TEXT)
+        short = pc.less_equal(pc.binary_length(column), LONGEST_SOTA_TEXT)
         self._reject(
             pc.fill_null(pc.and_(plain, short), True),
             place,
             lambda value: (
                 "text-invalid",
-                f"expected text of at most {_LONGEST_SOTA_TEXT} octets without control characters, got '{value}'",
+                f"expected text of at most {LONGEST_SOTA_TEXT} octets without control characters, got '{value}'",
             ),
         )
 
@@ -166,11 +173,14 @@ class _Checker:
         message = "the row brings a CSR, and this version does not sign CSRs"
         self._reject(absent, place, lambda _: ("csr-unsupported", message))
 
-    def _reject(self, good: pa.Array, place: int, fault: Callable[[str], tuple[str, str]]) -> None:
+    def _reject(
+        self, good: pa.Array, place: int, fault: Callable[[str], tuple[str, str]], values: pa.Array | None = None
+    ) -> None:
+        values = self._raw.columns[place] if values is None else values
         bad = pc.indices_nonzero(pc.invert(good)).to_pylist()
         name = self._layout.names[place]
         for index in bad:
-            value = self._raw.columns[place][index].as_py()
+            value = values[index].as_py()
             shown = shorten("" if value is None else value)
             code, message = fault(shown)
             row = self._raw.rows[index].as_py()
@@ -194,5 +204,6 @@ def _uuid_text(column: pa.Array) -> pa.Array:
             texts.append(None)
         else:
             h = octets.hex()
-            texts.append(f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}")
+            whole = len(octets) == _UUID_OCTETS
+            texts.append(f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}" if whole else h)
     return pa.array(texts, pa.string())

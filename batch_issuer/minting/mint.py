@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from hashlib import sha256
-from itertools import repeat
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -69,15 +68,18 @@ class Mint:
             production: one flag for all, or n flags.
 
         Raises:
-            TemplateMismatch: the first certificate differs from the readable definition, or its signature is wrong.
+            TemplateMismatch: the first certificate of a template differs from the readable definition, or its
+                signature is wrong.
         """
-        flags = repeat(production, len(device_uuids)) if isinstance(production, bool) else production
+        flags = [production] * len(device_uuids) if isinstance(production, bool) else production
         private_keys = self._engine.private_keys(len(device_uuids))
         serials = serial_numbers(self._random(SERIAL_LENGTH * len(device_uuids)))
         templates = map(self._templates.__getitem__, flags)
         issued = certificates(templates, device_uuids, serials, private_keys, self._sign)
-        first = production if isinstance(production, bool) else production[0]
-        self._compare(DeviceRequest(device_uuids[0].decode(), first), serials[:SERIAL_LENGTH], issued[0])
+        for flag in set(flags):
+            place = flags.index(flag)
+            serial = serials[SERIAL_LENGTH * place : SERIAL_LENGTH * (place + 1)]
+            self._compare(DeviceRequest(device_uuids[place].decode(), flag), serial, issued[place])
         return MintedPart(
             device_uuids,
             private_keys,

@@ -16,6 +16,7 @@ from batch_issuer.columns import is_text
 from batch_issuer.errors import OutputError
 from batch_issuer.files import PUBLIC_MODE, create_file
 from batch_issuer.output.rows import CERTIFICATE_COLUMN, ISSUED_COLUMNS, read_commit
+from batch_issuer.output.spreadsheet import FORMULA, safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +33,6 @@ _RANDOM = ("device_uuid", "serial_number", "certificate_sha256", "public_key_sha
 """Columns of random digits: to compress them takes this process longer than all else that it does per device."""
 _REPEATED = ["not_before", "not_after", "bundle"]
 _NEEDS_QUOTES = '[",\r\n]'
-_FORMULA = "^([=+\\-@\t\r])"
 
 
 class ManifestWriter:
@@ -94,7 +94,8 @@ class ManifestWriter:
     def _write_csv(self, rows: pa.Table) -> None:
         if not self._has_header:
             line = io.StringIO()
-            csv.writer(line, lineterminator="\n").writerow(rows.column_names)
+            names = [safe_text(name) if self._safe else name for name in rows.column_names]
+            csv.writer(line, lineterminator="\n").writerow(names)
             self._file.write(line.getvalue().encode())
             self._has_header = True
         if self._safe:
@@ -107,7 +108,15 @@ class ManifestWriter:
 
 def csv_can_hold(kind: pa.DataType) -> bool:
     """Whether a column of this type has a text form in CSV."""
-    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind))
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return False
+    if pa.types.is_fixed_size_binary(kind):
+        return False
+    try:  # whether Arrow has a text form of the others (extension types, views) depends on its version
+        pa.csv.write_csv(pa.table({"": pa.nulls(1, kind)}), pa.BufferOutputStream())
+    except pa.ArrowException:
+        return False
+    return True
 
 
 def issued_rows(folder: OutputFolder, record: RunRecord, *, also: Sequence[str] = ()) -> Iterator[pa.Table]:
@@ -138,11 +147,16 @@ def issued_rows(folder: OutputFolder, record: RunRecord, *, also: Sequence[str] 
                     yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
         else:
             yield from _csv_rows(path, also)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except (pa.ArrowException, csv.Error, OSError, KeyError, ValueError) as error:
         raise OutputError(f"{path.name} is missing or damaged: {error}") from None
 
 
 def _read_schema(names: Sequence[str], also: Sequence[str]) -> pa.Schema:
+    own = ISSUED_COLUMNS.names
+    if list(names[: len(own)]) != own:
+        raise ValueError(f"its columns do not begin with {', '.join(own)}")
+    if len(set(names)) != len(names):
+        raise ValueError("it has two columns of one name")
     return pa.schema([*ISSUED_COLUMNS, *(pa.field(name, pa.string()) for name in also if name in names)])
 
 
@@ -167,6 +181,6 @@ def _without_formulas(rows: pa.Table) -> pa.Table:
     own = {*ISSUED_COLUMNS.names, CERTIFICATE_COLUMN}
     for place, field in enumerate(rows.schema):
         if field.name not in own and is_text(field.type):
-            safe = pc.replace_substring_regex(rows.column(place), _FORMULA, "'\\1")
+            safe = pc.replace_substring_regex(rows.column(place), FORMULA, "'\\1")
             rows = rows.set_column(place, field, safe)
     return rows

@@ -12,7 +12,7 @@ from batch_issuer.errors import OutputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["RunRecord", "read_record"]
+__all__ = ["RunRecord", "format_time", "parse_time", "read_record"]
 
 _FORMAT_VERSION = 1
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -130,7 +130,7 @@ def read_record(path: Path) -> RunRecord:
             )
         record = RunRecord(**values)
         _check_types(record)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise OutputError(f"{path.parent} holds no run: there is no run.json") from None
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise OutputError(f"{path} is damaged: {error}", hint="restore it, or issue into a new folder") from None

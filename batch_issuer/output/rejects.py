@@ -6,14 +6,14 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from batch_issuer.output.spreadsheet import safe_text
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batch_issuer.devices import Rejection
 
 __all__ = ["rejects_csv"]
-
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def rejects_csv(rejections: Sequence[Rejection], *, spreadsheet_safe: bool) -> bytes:
@@ -22,8 +22,6 @@ def rejects_csv(rejections: Sequence[Rejection], *, spreadsheet_safe: bool) -> b
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("row", "column", "value", "code", "message"))
     for found in rejections:
-        value = found.value
-        if spreadsheet_safe and value.startswith(_FORMULA_STARTS):
-            value = f"'{value}"
-        writer.writerow((found.row, found.column, value, found.code, found.message))
+        cells = (found.column, found.value, found.code, found.message)
+        writer.writerow((found.row, *(safe_text(cell) if spreadsheet_safe else cell for cell in cells)))
     return text.getvalue().encode()

@@ -92,8 +92,11 @@ def read_commit(path: Path) -> pa.Table:
         OutputError: it is damaged.
     """
     try:
-        with pa.OSFile(str(path)) as file:
-            return pa.ipc.open_file(file).read_all()
-    except (pa.ArrowException, OSError) as error:
+        with path.open("rb") as file:  # Arrow's own files need names in UTF-8
+            table = pa.ipc.open_file(file).read_all()
+        table.validate(full=True)
+        table.select(ISSUED_COLUMNS.names)
+    except (pa.ArrowException, OSError, KeyError) as error:
         message = f"the commit record {path.name} is damaged: {error}"
         raise OutputError(message, hint="restore it from a backup") from None
+    return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ _POINT_BEGINS = _SCALAR_ENDS + len(_SEC1_MIDDLE)
 _SEC1_LENGTH = _POINT_BEGINS + 65
 
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
-_NEUTRALISED = tuple(f"'{character}" for character in "=+-@\t\r")
+_NEUTRALISED = re.compile("'+[=+\\-@\t\r]")
 
 
 class BundleChecker:
@@ -83,12 +84,15 @@ class BundleChecker:
             return CheckedCertificate()
         production: bool | None = self._facts.production
         if row.production:
-            production = self._production(row.production, faults)
+            production = self._production(self._plain(row.production) or "", faults)
         checked = self._certificates.check(der, row.device_uuid, production=production)
         faults += _row_faults(row, checked, sha256(der).hexdigest())
         if (row.not_before, row.not_after) != self._times:
             faults.append(Fault("row-validity", "the row's times are not the run's"))
-        if row.certificate_pem and (self._plain(row.certificate_pem) or "").encode() != bundle.files[CERTIFICATE]:
+        if not row.certificate_pem:
+            if self._facts.with_certificates:
+                faults.append(Fault("row-certificate", "the row has no certificate_pem, and in this run every row has"))
+        elif row.certificate_pem.encode() != bundle.files[CERTIFICATE]:
             faults.append(Fault("row-certificate", "the row's certificate_pem is not the bundle's certificate"))
         return checked
 
@@ -139,7 +143,7 @@ class BundleChecker:
 
     def _plain(self, text: str | None) -> str | None:
         """The row's text as it was in the input."""
-        if text and self._facts.formulas_neutralised and text.startswith(_NEUTRALISED):
+        if text and self._facts.formulas_neutralised and _NEUTRALISED.match(text):
             return text[1:]
         return text
 

@@ -32,7 +32,8 @@ class RunFacts:
         ostree: host:port; None when bundles have no sota.toml.
         hardware_id: for rows that name none.
         tag: for rows that name none.
-        formulas_neutralised: whether the manifest has an apostrophe before text that looks like a formula.
+        with_certificates: whether every row must have the certificate.
+        formulas_neutralised: whether the rows have an apostrophe before text that looks like a formula.
     """
 
     out: Path
@@ -47,11 +48,19 @@ class RunFacts:
     ostree: str | None
     hardware_id: str | None
     tag: str | None
+    with_certificates: bool
     formulas_neutralised: bool
 
     @classmethod
-    def of(cls, out: Path, record: RunRecord, anchors: Anchors) -> RunFacts:
-        """The facts of a run, with the certificates that it is checked against."""
+    def of(cls, out: Path, record: RunRecord, anchors: Anchors, *, finished: bool) -> RunFacts:
+        """The facts of a run, with the certificates that it is checked against.
+
+        Args:
+            out: the output folder.
+            record: what was asked.
+            anchors: the certificates.
+            finished: whether rows come from the output manifest; those of an unfinished run are as in the input.
+        """
         return cls(
             out=out,
             format=record.format,
@@ -65,5 +74,6 @@ class RunFacts:
             ostree=record.ostree,
             hardware_id=record.hardware_id,
             tag=record.tag,
-            formulas_neutralised=record.spreadsheet_safe and record.manifest_format == "csv",
+            with_certificates=record.with_certificates,
+            formulas_neutralised=finished and record.spreadsheet_safe and record.manifest_format == "csv",
         )

@@ -34,6 +34,9 @@ def folder_faults(folder: OutputFolder, record: RunRecord, *, finished: bool) ->
         needed |= {folder.summary.name, manifest}
         if record.accepted < record.rows:
             needed.add(folder.rejects.name)
+    mode = stat.S_IMODE(os.stat(folder.path).st_mode)
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        yield ".", Fault("folder-mode", f"the output folder's mode is {mode:04o}: others than its owner may change it")
     public = {folder.record.name, folder.summary.name, folder.rejects.name, manifest}
     known = public | _OPTIONAL | {folder.bundles.name} | (set() if finished else {folder.work.name})
     there = sorted(os.listdir(folder.path))

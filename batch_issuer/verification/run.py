@@ -158,7 +158,7 @@ class _Verification:
         return self._folder.manifest(self._record.manifest_format).name
 
     def _supervisor(self, notify: Callable[[str], None]) -> Supervisor[PartTask, PartResult]:
-        facts = RunFacts.of(self._folder.path, self._record, self._anchors)
+        facts = RunFacts.of(self._folder.path, self._record, self._anchors, finished=self._finished)
         begin = partial(part.start, facts)
         return Supervisor(begin, workers=self._workers, label=lambda task: task.place, notify=notify)
 
