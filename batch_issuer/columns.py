@@ -11,7 +11,7 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["binary_column", "fixed_text_column", "fixed_text_values", "is_text"]
+__all__ = ["binary_column", "fixed_text_column", "fixed_text_values", "is_text", "row_numbers"]
 
 
 def fixed_text_column(characters: bytes, width: int) -> pa.Array:
@@ -43,3 +43,8 @@ def fixed_text_values(column: pa.Array, width: int) -> list[bytes]:
 def is_text(kind: pa.DataType) -> bool:
     """Whether values of this Arrow type are text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def row_numbers(start: int, count: int) -> pa.Array:
+    """The `count` numbers from `start` on, int64."""
+    return pa.Array.from_buffers(pa.int64(), count, [None, pa.py_buffer(array("q", range(start, start + count)))])

@@ -240,7 +240,7 @@ class _Run:
         kind = self._record.manifest_format
         with ManifestWriter(new, kind, spreadsheet_safe=self._record.spreadsheet_safe) as manifest:
             for index in range(self._record.parts):
-                manifest.write(read_commit(self._folder.commit(index)))
+                manifest.write(read_commit(self._folder.commit(index), checked=True))
         os.rename(new, self._folder.manifest(kind))
         sync_directory(self._folder.path)
         if self._plan.rejections:

@@ -9,7 +9,6 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from batch_issuer.benchmark.workload import device_uuids
 from batch_issuer.bundles.contents import FILE_MODES
 from batch_issuer.bundles.format import bundle_format
-from batch_issuer.columns import fixed_text_column
+from batch_issuer.columns import fixed_text_column, row_numbers
 from batch_issuer.devices import UUID_LENGTH
 from batch_issuer.files import DIRECTORY_MODE
 from batch_issuer.minting.keys import key_engine
@@ -75,10 +74,7 @@ class CoreLoop:
         """The work for `count` devices of its own."""
         devices = device_uuids(count, seed=place)
         parts = [devices[start : start + self.part_size] for start in range(0, count, self.part_size)]
-        tables = [
-            (pa.array(range(1, len(part) + 1), pa.int64()), fixed_text_column(b"".join(part), UUID_LENGTH))
-            for part in parts
-        ]
+        tables = [(row_numbers(1, len(part)), fixed_text_column(b"".join(part), UUID_LENGTH)) for part in parts]
         mint, window, bundles = self._mint(), self.issuer.window, bundle_format("parquet")
         moments = (window.not_before, window.not_after)
 

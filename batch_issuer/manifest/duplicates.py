@@ -19,25 +19,30 @@ _OCTETS = 16
 
 
 class UniqueDevices:
-    """Finds UUIDs that come again; holds 24 octets per device."""
+    """Finds UUIDs that come again; holds 32 octets per device."""
 
     def __init__(self, column: str) -> None:
         self._column = column
         self._keys: list[bytes] = []
+        self._folded: list[pa.Array] = []
         self._rows: list[pa.Array] = []
 
     def add(self, rows: pa.ChunkedArray, device_uuids: pa.ChunkedArray) -> None:
         """Take in some devices: their row numbers, and their UUIDs in lower-case text."""
         for chunk in device_uuids.chunks:
             joined = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(chunk)], pa.int32()), chunk), "")
-            self._keys.append(bytes.fromhex(joined[0].as_py().replace("-", "")))
+            octets = bytes.fromhex(joined[0].as_py().replace("-", ""))
+            self._keys.append(octets)
+            self._folded.append(_folded(octets))
         self._rows += rows.chunks
 
     def rejections(self) -> list[Rejection]:
         """A finding for each row whose UUID a row before it has, naming both, in the order of rows."""
-        octets = b"".join(self._keys)
-        if _surely_distinct(octets):
+        # Distinct when folded is surely distinct, at a fifth of the exact test's cost; alike decides nothing.
+        folded = pa.chunked_array(self._folded, pa.uint64())
+        if len(pc.unique(folded)) == len(folded):
             return []
+        octets = b"".join(self._keys)
         keys = pa.Array.from_buffers(pa.binary(_OCTETS), len(octets) // _OCTETS, [None, pa.py_buffer(octets)])
         return sorted(self._find(keys), key=lambda rejection: rejection.row)
 
@@ -56,14 +61,11 @@ class UniqueDevices:
                 yield Rejection(row, self._column, uuid, "uuid-duplicate", message)
 
 
-def _surely_distinct(octets: bytes) -> bool:
-    """Whether all 16-octet keys differ because their halves, folded together, differ: a fifth of the exact test's time.
-
-    Keys that differ may fold alike, so a no decides nothing.
-    """
+def _folded(octets: bytes) -> pa.Array:
+    """Each 16-octet key as its halves' exclusive or."""
     halves = array("Q", octets)
     first, second = (
         pa.Array.from_buffers(pa.uint64(), len(half), [None, pa.py_buffer(half)])
         for half in (halves[::2], halves[1::2])
     )
-    return len(pc.unique(pc.bit_wise_xor(first, second))) == len(first)
+    return pc.bit_wise_xor(first, second)

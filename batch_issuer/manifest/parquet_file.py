@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_issuer.columns import is_text
+from batch_issuer.columns import is_text, row_numbers
 from batch_issuer.errors import ManifestError
 from batch_issuer.manifest.rows import RawRows, not_utf8
 
@@ -56,7 +56,7 @@ class ParquetManifest:
         row = 1
         try:
             for batch in self._file.iter_batches(batch_size=_CHUNK):
-                rows = pa.array(range(row, row + len(batch)), pa.int64())
+                rows = row_numbers(row, len(batch))
                 row += len(batch)
                 columns = [
                     column if column.type == kind else column.cast(kind)
