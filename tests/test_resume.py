@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import audit
 import pytest
 import runs
+from crash_matrix import Silent
 from cryptography import x509
 from pki import make_pki
 
@@ -21,16 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMATS = ("dir", "tar", "parquet")
-
-
-class Silent:
-    """Watches and says nothing."""
-
-    def say(self, sentence: str) -> None: ...
-    def warn(self, sentence: str) -> None: ...
-    def begin(self, devices: int) -> None: ...
-    def advance(self, devices: int, *, minted: bool) -> None: ...
-    def end(self) -> None: ...
 
 
 @pytest.fixture

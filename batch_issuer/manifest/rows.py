@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_issuer.columns import is_text
-from batch_issuer.devices import UUID_LENGTH, Rejection
+from batch_issuer.devices import Rejection
 from batch_issuer.manifest.columns import PRODUCTION_COLUMN, UUID_COLUMN, shorten
 
 if TYPE_CHECKING:
@@ -114,8 +114,7 @@ class _Checker:
             column = _uuid_text(column)
         shown = column
         column = pc.ascii_lower(column.cast(pa.string()))
-        # The length first: `$` alone would let a line feed at the end pass.
-        fits = pc.and_(pc.equal(pc.binary_length(column), UUID_LENGTH), pc.match_substring_regex(column, _UUID_PATTERN))
+        fits = pc.match_substring_regex(column, _UUID_PATTERN)
         fits = pc.and_(pc.fill_null(fits, False), pc.fill_null(pc.not_equal(column, _NIL), False))
         if not pc.all(fits).as_py():
             self._reject(fits, place, _uuid_fault, shown)
