@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from batch_issuer.devices import Rejection
 
 __all__ = [
+    "ApiError",
     "AuthorityError",
     "BatchIssuerError",
     "BundleError",
@@ -21,6 +22,7 @@ __all__ = [
     "ManifestError",
     "OutputError",
     "RefusedError",
+    "RequestError",
     "RowsRejectedError",
     "RunFailedError",
 ]
@@ -55,6 +57,18 @@ class AuthorityError(RefusedError):
     """The PKI directory, a CA certificate or a CA key is not fit for what was asked of it."""
 
 
+class RequestError(RefusedError):
+    """A certificate signing request is not fit to be signed.
+
+    Attributes:
+        code: which rule it breaks, such as `csr-signature`.
+    """
+
+    def __init__(self, code: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
 class OutputError(RefusedError):
     """The output folder cannot take, or does not hold, this run."""
 
@@ -75,6 +89,18 @@ class RowsRejectedError(BatchIssuerError):
 
 class RunFailedError(BatchIssuerError):
     """The run began and could not end; what it committed is safe and `--resume` goes on from there."""
+
+
+class ApiError(BatchIssuerError):
+    """The factory's API cannot be reached, refuses what was asked, or answers what it should not.
+
+    Attributes:
+        status: the HTTP status of its answer, None if there was none.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class BundleError(BatchIssuerError):

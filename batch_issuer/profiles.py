@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEVICE",
-    "LOCAL_CA",
+    "DEVICE_CA",
     "ROOT",
     "TLS",
     "CertificateProfile",
@@ -28,6 +28,7 @@ __all__ = [
     "build",
     "device_name",
     "factory_name",
+    "key_usage",
     "years_after",
 ]
 
@@ -76,7 +77,7 @@ ROOT = CertificateProfile(
     extended_key_usage=(ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
     with_authority_identifier=False,
 )
-LOCAL_CA = CertificateProfile("local-ca", ("key_cert_sign",), is_ca=True, path_length=0)
+DEVICE_CA = CertificateProfile("device-ca", ("key_cert_sign",), is_ca=True, path_length=0)
 TLS = CertificateProfile(
     "tls",
     ("digital_signature",),
@@ -130,6 +131,11 @@ def device_name(device_uuid: str, factory: str, *, production: bool) -> x509.Nam
     return x509.Name(attributes)
 
 
+def key_usage(profile: CertificateProfile) -> x509.KeyUsage:
+    """The value of its keyUsage extension (RFC 5280 section 4.2.1.3)."""
+    return x509.KeyUsage(**{bit: bit in profile.key_usage for bit in _KEY_USAGES})
+
+
 def build(
     profile: CertificateProfile,
     *,
@@ -139,7 +145,7 @@ def build(
     serial_number: int,
     window: ValidityWindow,
     authority_key_identifier: bytes | None = None,
-    dns_names: Sequence[str] = (),
+    alternative_names: Sequence[x509.GeneralName] = (),
 ) -> x509.CertificateBuilder:
     """A certificate of `profile`, ready to be signed.
 
@@ -152,7 +158,7 @@ def build(
         window: its validity.
         authority_key_identifier: the CA's own subjectKeyIdentifier value, copied and never recomputed: CAs made by
             Go 1.25 and later have truncated SHA-256 there. None leaves the extension out.
-        dns_names: subjectAltName's DNS names, in this order; none leaves the extension out.
+        alternative_names: of subjectAltName, in this order; none leaves the extension out.
 
     Raises:
         ValueError: a value breaks the rules of RFC 5280 that `cryptography` checks.
@@ -167,14 +173,12 @@ def build(
     )
     if profile.is_ca:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=profile.path_length), critical=True)
-    usage = x509.KeyUsage(**{bit: bit in profile.key_usage for bit in _KEY_USAGES})
-    builder = builder.add_extension(usage, critical=True)
+    builder = builder.add_extension(key_usage(profile), critical=True)
     if profile.extended_key_usage:
         purposes = x509.ExtendedKeyUsage(profile.extended_key_usage)
         builder = builder.add_extension(purposes, critical=profile.extended_key_usage_critical)
-    if dns_names:
-        names = x509.SubjectAlternativeName([x509.DNSName(name) for name in dns_names])
-        builder = builder.add_extension(names, critical=False)
+    if alternative_names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternative_names), critical=False)
     if profile.with_key_identifier:
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     if profile.with_authority_identifier and authority_key_identifier is not None:

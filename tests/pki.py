@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from batch_issuer.authority.hierarchy import create_pki
+from batch_issuer.ceremony.create import create_pki
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pki import key_usage, make_pki
 
-from batch_issuer.authority.hierarchy import create_pki
+from batch_issuer.ceremony.create import create_pki
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.authority.names import host_fault, text_fault
 from batch_issuer.cli.ca import ca
@@ -36,7 +36,18 @@ if TYPE_CHECKING:
 
 NOW = datetime(2028, 2, 29, 12, 0, 0, 999, UTC)
 HOSTS = ("gw.example.com", "ostree.example.com")
-FILES = ["factory_ca.key", "factory_ca.pem", "gateway/tls.key", "local-ca.key", "local-ca.pem", "tls-crt"]
+FILES = [
+    "ca-crt",
+    "factory_ca.key",
+    "factory_ca.pem",
+    "gateway/online-ca.key",
+    "gateway/tls.key",
+    "local-ca.key",
+    "local-ca.pem",
+    "online-crt",
+    "tls-crt",
+]
+BLOCKS = [path for path in FILES if path != "ca-crt"]
 
 
 def tree(directory: Path) -> dict[str, tuple[int, str]]:
@@ -81,12 +92,12 @@ def test_layout_and_modes_under_any_umask(tmp_path: Path, umask: int) -> None:
 def test_an_existing_directory_keeps_its_mode_and_other_files(tmp_path: Path) -> None:
     (tmp_path / "README").write_text("ours")
     tmp_path.chmod(0o750)
-    create_pki(tmp_path, factory="acme", local_ca=False, now=NOW)
+    create_pki(tmp_path, factory="acme", local_ca=False, online_ca=False, now=NOW)
     assert sorted(tree(tmp_path)) == ["README", "factory_ca.key", "factory_ca.pem"]
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o750
 
 
-@pytest.mark.parametrize("path", FILES)
+@pytest.mark.parametrize("path", BLOCKS)
 def test_a_file_is_one_pem_block_and_no_octet_more(pki: Path, path: str) -> None:
     text = (pki / path).read_bytes()
     label = b"EC PRIVATE KEY" if path.endswith(".key") else b"CERTIFICATE"
@@ -97,7 +108,12 @@ def test_a_file_is_one_pem_block_and_no_octet_more(pki: Path, path: str) -> None
 
 @pytest.mark.parametrize(
     ("key", "cert"),
-    [("factory_ca.key", "factory_ca.pem"), ("local-ca.key", "local-ca.pem"), ("gateway/tls.key", "tls-crt")],
+    [
+        ("factory_ca.key", "factory_ca.pem"),
+        ("local-ca.key", "local-ca.pem"),
+        ("gateway/tls.key", "tls-crt"),
+        ("gateway/online-ca.key", "online-crt"),
+    ],
 )
 def test_keys_are_p256_and_their_certificates(pki: Path, key: str, cert: str) -> None:
     loaded = load_pem_private_key((pki / key).read_bytes(), None)
@@ -221,8 +237,8 @@ def test_the_root_is_made_once(tmp_path: Path) -> None:
     with pytest.raises(AuthorityError) as caught:
         make_pki(tmp_path / "pki", factory="other")
     assert str(caught.value) == (
-        f"{tmp_path}/pki holds a PKI already (factory_ca.key, factory_ca.pem, tls-crt, gateway, local-ca.key, "
-        "local-ca.pem), and a root is made once"
+        f"{tmp_path}/pki holds a PKI already (factory_ca.key, factory_ca.pem, tls-crt, online-crt, ca-crt, gateway, "
+        "local-ca.key, local-ca.pem), and a root is made once"
     )
     assert tree(tmp_path / "pki") == before
 
@@ -236,7 +252,7 @@ def test_nothing_that_exists_is_written_over(tmp_path: Path, path: str) -> None:
 
 
 def test_a_file_that_appears_after_the_check_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batch_issuer.authority.hierarchy._check_place", lambda *_, **__: None)
+    monkeypatch.setattr("batch_issuer.ceremony.create._check_place", lambda *_, **__: None)
     (tmp_path / "factory_ca.key").write_text("theirs")
     with pytest.raises(AuthorityError, match=r"factory_ca\.key was made by somebody else in the meantime"):
         make_pki(tmp_path)
@@ -396,9 +412,11 @@ def _assert_clear(directory: Path) -> None:
                 make_pki(directory)
             assert tree(directory) == left
             found = str(caught.value).removeprefix(f"{directory} holds ").partition(", but no whole factory_ca.pem")[0]
-            assert set(found.split(", ")) == {path for path in left if "/" not in path}
+            assert set(found.split(", ")) == {path for path in left if "/" not in path and not path.startswith(".")}
             assert "a `ca create` was stopped here" in str(caught.value.hint)
-        assert set(left) <= {*FILES, "gateway"}
+        half = {path for path in left if re.fullmatch(r"(gateway/)?\.[a-z-]+(\.key|-crt)?\.[0-9]+\.new", path)}
+        assert set(left) - half <= {*FILES, "gateway"}
+        assert all(left[path][0] == 0o400 for path in half)
         subprocess.run(["rm", "-rf", directory], check=True)
         make_pki(directory)
         assert load_issuer(directory, "local-ca", now=now).warnings == ()
@@ -419,7 +437,7 @@ def test_the_command_says_what_it_made_and_nothing_secret(tmp_path: Path) -> Non
 
 
 def test_the_command_leaves_out_the_device_ca_when_told(tmp_path: Path) -> None:
-    done = CliRunner().invoke(ca, ["create", str(tmp_path), "--factory", "acme", "--no-local-ca"])
+    done = CliRunner().invoke(ca, ["create", str(tmp_path), "--factory", "acme", "--no-local-ca", "--no-online-ca"])
     assert done.exit_code == 0
     assert sorted(tree(tmp_path)) == ["factory_ca.key", "factory_ca.pem"]
 

@@ -36,17 +36,20 @@ __all__ = [
     "find_extension",
     "organizational_units",
     "p256_key",
+    "parse_certificate",
     "read_certificate",
     "unchecked_extensions",
 ]
 
-_UNREADABLE = (
+UNREADABLE = (
     CryptographyDeprecationWarning,
     ValueError,
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
+
+"""What the library raises of octets that are no certificate that can be read."""
 
 _CHECKED = (
     ExtensionOID.BASIC_CONSTRAINTS,
@@ -64,21 +67,31 @@ def read_certificate(path: Path) -> x509.Certificate:
         AuthorityError: the file cannot be read or is not one certificate whose names and extensions can be read.
     """
     text, _ = read_file(path)
+    try:
+        return parse_certificate(text, path.name)
+    except AuthorityError as error:
+        error.hint = f"`openssl x509 -in {path} -noout -text` may show what is wrong"
+        raise
+
+
+def parse_certificate(text: bytes, what: str) -> x509.Certificate:
+    """The one certificate of a PEM text; text around the block is allowed.
+
+    Raises:
+        AuthorityError: it is not one certificate whose names and extensions can be read.
+    """
     labels = pem_labels(text)
     if labels != ["CERTIFICATE"]:
         found = ", ".join(labels) or "none"
-        raise AuthorityError(f"{path.name} must hold one PEM certificate; its PEM blocks are: {found}")
+        raise AuthorityError(f"{what} must hold one PEM certificate; its PEM blocks are: {found}")
     try:
         with warnings.catch_warnings():
             # What the library only deprecates (a serial number of zero or less, say), others refuse to read.
             warnings.simplefilter("error", CryptographyDeprecationWarning)
             certificate = x509.load_pem_x509_certificate(text)
             _ = certificate.subject, certificate.issuer, certificate.extensions
-    except _UNREADABLE:
-        raise AuthorityError(
-            f"{path.name} must be a certificate as RFC 5280 has it; it is not",
-            hint=f"`openssl x509 -in {path} -noout -text` may show what is wrong",
-        ) from None
+    except UNREADABLE:
+        raise AuthorityError(f"{what} must be a certificate as RFC 5280 has it; it is not") from None
     return certificate
 
 

@@ -7,7 +7,8 @@ The steps of `load_issuer`; the first that fails is the error:
 3. The device CA is a CA on P-256, valid now, issued by the root, with the root's factory as its organizational unit
    and a subject that can be copied octet by octet.
 4. The key is the certificate's: a signature of one verifies with the other.
-5. The gateway's hosts, if there is a `tls-crt`.
+5. The directory does not list it as disabled or revoked.
+6. The gateway's hosts, if there is a `tls-crt`.
 
 Sources: RFC 5280 sections 4.1 and 4.2; Go's and OpenSSL's chain rules where they are stricter.
 """
@@ -18,15 +19,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from batch_issuer.authority import checks
-from batch_issuer.authority.layout import PkiDirectory
+from batch_issuer.authority.layout import PkiDirectory, read_file
 from batch_issuer.authority.names import host_fault
-from batch_issuer.authority.signers import read_key
+from batch_issuer.authority.revocation import DISABLED, read_revocations
+from batch_issuer.authority.root import read_root
+from batch_issuer.authority.signers import check_pair, read_key
 from batch_issuer.errors import AuthorityError
 from batch_issuer.profiles import ValidityWindow
 
@@ -86,7 +86,7 @@ def load_issuer(pki: Path, name: str, *, now: datetime, passphrase: Passphrase |
     paths = (directory.root_certificate, directory.ca_certificate(name), directory.ca_key(name))
     _check_there(directory, paths)  # 1
     root_path, ca_path, key_path = paths
-    root = _checked_root(root_path, now)  # 2
+    root = read_root(root_path, now)  # 2
     ca = checks.read_certificate(ca_path)  # 3
     public_key = checks.p256_key(ca_path.name, ca)
     checks.check_ca(ca_path.name, ca)
@@ -95,8 +95,9 @@ def load_issuer(pki: Path, name: str, *, now: datetime, passphrase: Passphrase |
     checks.check_subject_bytes(ca_path.name, ca)
     factory = checks.factory_of(ca_path.name, ca, root_path.name, root)
     key, mode = read_key(key_path, passphrase)  # 4
-    _check_pair(key_path, key, ca_path, public_key)
-    hosts, warnings = _hosts(directory, root, now)  # 5
+    check_pair(key_path.name, key, ca_path.name, public_key)
+    _check_active(directory, root, ca_path.name, ca)  # 5
+    hosts, warnings = _hosts(directory, root, now)  # 6
     identifier = checks.find_extension(ca, x509.SubjectKeyIdentifier)
     return Issuer(
         name=name,
@@ -107,7 +108,12 @@ def load_issuer(pki: Path, name: str, *, now: datetime, passphrase: Passphrase |
         window=ValidityWindow(ca.not_valid_before_utc, ca.not_valid_after_utc),
         hosts=hosts,
         key=key,
-        warnings=(*_key_warnings(key_path, mode), *_certificate_warnings(root_path, root, ca_path, ca), *warnings),
+        warnings=(
+            *_key_warnings(key_path, mode),
+            *_certificate_warnings(root_path, root, ca_path, ca),
+            *_bundle_warnings(directory, ca_path, ca),
+            *warnings,
+        ),
     )
 
 
@@ -124,26 +130,14 @@ def _check_there(directory: PkiDirectory, paths: tuple[Path, ...]) -> None:
         )
 
 
-def _checked_root(path: Path, now: datetime) -> x509.Certificate:
-    root = checks.read_certificate(path)
-    checks.p256_key(path.name, root)
-    checks.check_ca(path.name, root)
-    checks.check_issued_by(path.name, root, path.name, root)
-    checks.check_valid(path.name, root, now)
-    checks.check_room_below(path.name, root)
-    return root
-
-
-def _check_pair(key_path: Path, key: SignerSource, ca_path: Path, public_key: ec.EllipticCurvePublicKey) -> None:
-    # By a trial signature and not by comparing public keys: what counts is what the source will sign with, and a token
-    # does not have to show a public key.
-    trial = b"batch-issuer: does this key belong to this certificate?"
-    try:
-        public_key.verify(key.open()(trial), trial, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
+def _check_active(directory: PkiDirectory, root: x509.Certificate, file: str, ca: x509.Certificate) -> None:
+    reason = read_revocations(directory.revocations, root).reasons.get(ca.serial_number)
+    if reason is not None:
+        what, verb = ("disabled", "enable-device-ca") if reason == DISABLED else ("revoked", "update")
         raise AuthorityError(
-            f"{key_path.name} must be the key of {ca_path.name}; its signature does not verify with that certificate"
-        ) from None
+            f"{file} is {what}, {directory.revocations.name} of the directory says; gateways take no new device of it",
+            hint=f"--ca-name names another device CA; `batch-issuer ca {verb}` brings this one back",
+        )
 
 
 def _hosts(directory: PkiDirectory, root: x509.Certificate, now: datetime) -> tuple[tuple[str, ...], list[str]]:
@@ -171,6 +165,15 @@ def _key_warnings(path: Path, mode: int) -> list[str]:
     if mode & _OTHERS:
         return [f"{path.name} must be its owner's alone, mode 0400; it has mode {mode:04o}"]
     return []
+
+
+def _bundle_warnings(directory: PkiDirectory, path: Path, ca: x509.Certificate) -> list[str]:
+    if not directory.device_cas.exists():
+        return []
+    text, _ = read_file(directory.device_cas)
+    if ca.public_bytes(Encoding.PEM) in text:
+        return []
+    return [f"{path.name} is not among the device CAs of {directory.device_cas.name}: gateways will not trust it"]
 
 
 def _certificate_warnings(root_path: Path, root: x509.Certificate, path: Path, ca: x509.Certificate) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from batch_issuer.errors import AuthorityError
-from batch_issuer.files import write_new
+from batch_issuer.files import replace_file, write_new
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
 
-__all__ = ["FILE_MODE", "LOCAL_CA_NAME", "PkiDirectory", "pem_labels", "read_file", "write_certificate", "write_key"]
+__all__ = [
+    "FILE_MODE",
+    "LOCAL_CA_NAME",
+    "PkiDirectory",
+    "backup_of",
+    "key_pem",
+    "pem_labels",
+    "read_file",
+    "replace_keeping_old",
+    "write_certificate",
+    "write_key",
+]
 
 FILE_MODE = 0o400
 """Every file of the directory, keys and certificates alike, as fioctl has it: made once, never changed."""
@@ -60,14 +71,47 @@ class PkiDirectory:
         return self.path / "tls-crt"
 
     @property
+    def online_certificate(self) -> Path:
+        """The certificate of the device CA whose key the gateway's owner holds."""
+        return self.path / "online-crt"
+
+    @property
+    def device_cas(self) -> Path:
+        """The device CA bundle, `ca-crt` of the factory's API: the PEM certificates that the gateway trusts."""
+        return self.path / "ca-crt"
+
+    @property
+    def revocations(self) -> Path:
+        """The root's list of device CAs that are disabled or revoked (PEM, RFC 5280 section 5)."""
+        return self.path / "ca-crl"
+
+    @property
     def gateway(self) -> Path:
         """Keys that belong to the server and not to the factory: fioctl's directories have no such folder."""
         return self.path / "gateway"
 
     @property
+    def online_key(self) -> Path:
+        """The private key of `online_certificate`."""
+        return self.gateway / "online-ca.key"
+
+    @property
     def tls_key(self) -> Path:
         """The private key of `tls_certificate`."""
         return self.gateway / "tls.key"
+
+    def locate(self, name: str) -> Path:
+        """The certificate file `name`, with or without its suffix `.pem`, in the directory.
+
+        Raises:
+            AuthorityError: there is none, or it is no file name.
+        """
+        if not name or "/" in name or "\0" in name:
+            raise AuthorityError(f"a certificate file must be a plain name in {self.path}; it is {name!r}")
+        for path in (self.path / name, self.path / f"{name}.pem"):
+            if path.is_file():
+                return path
+        raise AuthorityError(f"the PKI directory {self.path} has no certificate file {name}")
 
     def ca_key(self, name: str) -> Path:
         """The private key of the device CA `name`.
@@ -133,4 +177,25 @@ def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     Raises:
         OSError: as `files.write_new`.
     """
-    write_new(path, [key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())], FILE_MODE)
+    write_new(path, [key_pem(key)], FILE_MODE)
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """One PEM block of `key` in SEC1 form."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+
+
+def backup_of(path: Path) -> Path:
+    """Where the version of `path` before its present one is kept, as fioctl has it."""
+    return path.with_name(f"{path.name}.bak")
+
+
+def replace_keeping_old(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, whose present content, if any, becomes its backup; both names are whole at any time.
+
+    Raises:
+        OSError: as `files.replace_file`.
+    """
+    if path.exists():
+        replace_file(backup_of(path), [path.read_bytes()], FILE_MODE, scratch=path.parent)
+    replace_file(path, [content], FILE_MODE, scratch=path.parent)

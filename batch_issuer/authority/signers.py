@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["FileKey", "Passphrase", "SignerSource", "read_key"]
+    from batch_issuer.files import Octets
+
+__all__ = ["FileKey", "Passphrase", "SignerSource", "SigningKey", "check_pair", "read_key"]
 
 _KEY_LABELS = ("EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
 _HOW_TO_DECRYPT = "give its passphrase by --ca-passphrase-file or $BATCH_ISSUER_CA_PASSPHRASE"
@@ -76,6 +78,74 @@ class FileKey:
             raise AuthorityError("a CA's key must be on the curve P-256; it is not")
         algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=deterministic)
         return partial(key.sign, signature_algorithm=algorithm)
+
+
+class SigningKey(ec.EllipticCurvePrivateKey):
+    """A CA's key for the library's certificate and revocation list builders: it signs, and nothing else.
+
+    Args:
+        source: what signs.
+        public_key: the key that verifies it.
+    """
+
+    def __init__(self, source: SignerSource, public_key: ec.EllipticCurvePublicKey) -> None:
+        self._sign = source.open()
+        self._public_key = public_key
+
+    def sign(self, data: Octets, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
+        """The ECDSA signature over the SHA-256 of `data`, which is what the builders here ask for."""
+        assert isinstance(signature_algorithm.algorithm, hashes.SHA256)  # noqa: S101 - a mistake in this package
+        return self._sign(bytes(data))
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """The key that verifies."""
+        return self._public_key
+
+    @property
+    def curve(self) -> ec.EllipticCurve:
+        """P-256."""
+        return self._public_key.curve
+
+    @property
+    def key_size(self) -> int:
+        """Bits of the curve."""
+        return self._public_key.key_size
+
+    def exchange(self, *_: object) -> NoReturn:
+        """Never: a CA's key signs, and nothing else."""
+        raise NotImplementedError
+
+    def private_numbers(self) -> NoReturn:
+        """Never: a CA's key signs, and nothing else."""
+        raise NotImplementedError
+
+    def private_bytes(self, *_: object) -> NoReturn:
+        """Never: a CA's key signs, and nothing else."""
+        raise NotImplementedError
+
+    def __copy__(self) -> SigningKey:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> SigningKey:
+        return self
+
+
+def check_pair(key_name: str, key: SignerSource, file: str, public_key: ec.EllipticCurvePublicKey) -> None:
+    """What `key` signs verifies with the public key of the certificate `file`.
+
+    By a trial signature and not by comparing public keys: what counts is what the source will sign with, and a token
+    does not have to show a public key.
+
+    Raises:
+        AuthorityError: it does not.
+    """
+    trial = b"batch-issuer: does this key belong to this certificate?"
+    try:
+        public_key.verify(key.open()(trial), trial, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise AuthorityError(
+            f"{key_name} must be the key of {file}; its signature does not verify with that certificate"
+        ) from None
 
 
 def read_key(path: Path, passphrase: Passphrase | None) -> tuple[FileKey, int]:

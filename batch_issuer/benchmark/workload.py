@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_issuer.authority.hierarchy import create_pki
 from batch_issuer.authority.issuer import load_issuer
+from batch_issuer.ceremony.create import create_pki
 from batch_issuer.columns import fixed_text_column
 from batch_issuer.devices import UUID_LENGTH
 

@@ -11,7 +11,9 @@ from batch_issuer.cli.bench import bench
 from batch_issuer.cli.ca import ca
 from batch_issuer.cli.command import Group
 from batch_issuer.cli.extract import extract
+from batch_issuer.cli.gateway import gateway
 from batch_issuer.cli.issue import issue
+from batch_issuer.cli.register import register
 from batch_issuer.cli.verify import verify
 
 __all__ = ["main"]
@@ -37,7 +39,7 @@ def cli() -> None:
     """
 
 
-for command in (issue, verify, extract, ca, bench):
+for command in (issue, verify, extract, register, ca, gateway, bench):
     cli.add_command(command)
 
 

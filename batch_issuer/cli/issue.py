@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_issuer.cli.command import Command, show_rejections, tell_result
-from batch_issuer.cli.options import DURATION, FOLDER, json_option, pki_option, verbosity_options, workers_option
+from batch_issuer.cli.options import DURATION, FILE, FOLDER, json_option, pki_option, verbosity_options, workers_option
 from batch_issuer.figures import counted, size
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ _FORMATS = ("dir", "tar", "parquet")
 _WORKER_MODULES = ("batch_issuer.batch.part", "batch_issuer.bundles.parquet", "batch_issuer.cli")
 
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _MANIFEST = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
 _PART_SIZE = click.IntRange(1, 1_000_000)
@@ -60,7 +59,7 @@ _HELP = {
 @click.option("--manifest", required=True, type=_MANIFEST, help=_HELP["manifest"])
 @pki_option
 @click.option("--ca-name", default="local-ca", show_default=True, help=_HELP["ca_name"])
-@click.option("--ca-passphrase-file", type=_FILE, help=_HELP["ca_passphrase_file"])
+@click.option("--ca-passphrase-file", type=FILE, help=_HELP["ca_passphrase_file"])
 @click.option("--out", type=FOLDER, default=Path("issued"), show_default=True, help=_HELP["out"])
 @click.option("--format", type=click.Choice(_FORMATS), default="dir", show_default=True, help=_HELP["format"])
 @workers_option

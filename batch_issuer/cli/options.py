@@ -12,10 +12,20 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DURATION", "FOLDER", "json_option", "pki_option", "verbosity_options", "workers_option"]
+__all__ = [
+    "DURATION",
+    "FILE",
+    "FOLDER",
+    "json_option",
+    "pki_option",
+    "token_file_option",
+    "verbosity_options",
+    "workers_option",
+]
 
 Function = TypeVar("Function", bound="Callable[..., object]")
 
+FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -58,6 +68,10 @@ workers_option = click.option(
     default=lambda: len(os.sched_getaffinity(0)),
     show_default="the cores this process may use",
     help="Worker processes.",
+)
+
+token_file_option = click.option(
+    "--token-file", type=FILE, help="The token for the factory's API; also $BATCH_ISSUER_TOKEN, or a prompt."
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="The result as one JSON object on stdout.")

@@ -1,4 +1,4 @@
-"""Where passphrases come from: a file, the environment or a prompt; never an argument, which every user could see."""
+"""Where secrets come from: a file, the environment or a prompt; never an argument, which every user could see."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batch_issuer.errors import AuthorityError
+from batch_issuer.errors import AuthorityError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["ca_passphrase"]
+__all__ = ["api_token", "ca_passphrase"]
 
-_VARIABLE = "BATCH_ISSUER_CA_PASSPHRASE"
+_PASSPHRASE_VARIABLE = "BATCH_ISSUER_CA_PASSPHRASE"  # noqa: S105 - the name of a variable
+_TOKEN_VARIABLE = "BATCH_ISSUER_TOKEN"  # noqa: S105 - the name of a variable
 
 
 def ca_passphrase(file: Path | None) -> Callable[[str], bytes]:
@@ -26,19 +27,42 @@ def ca_passphrase(file: Path | None) -> Callable[[str], bytes]:
     """
 
     def passphrase(key_file: str) -> bytes:
-        if file is not None:
-            try:
-                return file.read_bytes().removesuffix(b"\n").removesuffix(b"\r")
-            except OSError as error:
-                raise AuthorityError(f"the passphrase file {file} cannot be read: {error.strerror}") from None
-        if _VARIABLE in os.environ:
-            return os.environ[_VARIABLE].encode()
-        if sys.stdin.isatty():
-            prompted: str = click.prompt(f"Passphrase of {key_file}", hide_input=True, err=True)
-            return prompted.encode()
-        raise AuthorityError(
-            f"the CA's key {key_file} is encrypted, and there is no passphrase",
-            hint=f"give it by --ca-passphrase-file or ${_VARIABLE}",
-        )
+        secret = _secret(file, _PASSPHRASE_VARIABLE, f"Passphrase of {key_file}", "passphrase")
+        if secret is None:
+            raise AuthorityError(
+                f"the CA's key {key_file} is encrypted, and there is no passphrase",
+                hint=f"give it by --ca-passphrase-file or ${_PASSPHRASE_VARIABLE}",
+            )
+        return secret
 
     return passphrase
+
+
+def api_token(file: Path | None) -> str:
+    """The token for the factory's API: out of `file`, the environment or a prompt.
+
+    Raises:
+        RefusedError: there is none, or it is not printable ASCII, which is all that a header can carry.
+    """
+    secret = _secret(file, _TOKEN_VARIABLE, "Token for the factory's API", "token")
+    if not secret:
+        raise RefusedError(
+            "the factory's API needs a token, and there is none", hint=f"give it by --token-file or ${_TOKEN_VARIABLE}"
+        )
+    if not all(0x21 <= octet <= 0x7E for octet in secret):  # noqa: PLR2004 - the printable characters of ASCII
+        raise RefusedError("the token for the factory's API must be printable ASCII without spaces; it is not")
+    return secret.decode()
+
+
+def _secret(file: Path | None, variable: str, prompt: str, what: str) -> bytes | None:
+    if file is not None:
+        try:
+            return file.read_bytes().removesuffix(b"\n").removesuffix(b"\r")
+        except OSError as error:
+            raise AuthorityError(f"the {what} file {file} cannot be read: {error.strerror}") from None
+    if variable in os.environ:
+        return os.environ[variable].encode(errors="surrogateescape")
+    if sys.stdin.isatty():
+        prompted: str = click.prompt(prompt, hide_input=True, err=True)
+        return prompted.encode()
+    return None

@@ -1,0 +1,204 @@
+"""A factory's PKI from nothing: the root, a device CA, the online-ca and the device gateway's certificate.
+
+The steps of `create_pki`:
+
+1. Refuse what cannot be made, and a directory in which any of it exists: the root is made once.
+2. Ask the backend for its requests; a factory's API refuses here if it has a root already.
+3. Make keys and certificates in memory.
+4. Write everything but the root's certificate, each file durable and none over another, the root's key first: it
+   also is the lock against a second run.
+5. Write the root's certificate. Without it no command takes the directory for a PKI, so a run that was killed
+   before left nothing that could be used by mistake.
+6. Tell the backend. If that fails, the directory is whole, and `update` tells it again.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from batch_issuer import profiles
+from batch_issuer.authority.checks import read_certificate
+from batch_issuer.authority.hierarchy import make_root, sign_device_ca
+from batch_issuer.authority.layout import LOCAL_CA_NAME, PkiDirectory, write_certificate, write_key
+from batch_issuer.authority.names import text_fault
+from batch_issuer.ceremony.backend import Change
+from batch_issuer.ceremony.directory import record_device_cas, telling_of_disk
+from batch_issuer.ceremony.local import LocalBackend, checked_hosts
+from batch_issuer.ceremony.signing import sign_online_ca, sign_tls
+from batch_issuer.errors import ApiError, AuthorityError
+from batch_issuer.files import make_directory, sync_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from cryptography import x509
+
+    from batch_issuer.authority.root import Root
+    from batch_issuer.ceremony.backend import Backend, Requests
+
+__all__ = ["create_pki"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What step 3 makes; None for what was not asked."""
+
+    root_key: ec.EllipticCurvePrivateKey
+    root: Root
+    local_key: ec.EllipticCurvePrivateKey | None
+    local: x509.Certificate | None
+    online: x509.Certificate | None
+    tls: x509.Certificate | None
+
+    @property
+    def device_cas(self) -> tuple[x509.Certificate, ...]:
+        return tuple(certificate for certificate in (self.online, self.local) if certificate is not None)
+
+
+def create_pki(
+    directory: Path,
+    *,
+    factory: str,
+    backend: Backend | None = None,
+    gateway_host: str | None = None,
+    ostree_host: str | None = None,
+    local_ca: bool = True,
+    online_ca: bool = True,
+    ca_common_name: str | None = None,
+    now: datetime,
+) -> tuple[Path, ...]:
+    """Make a factory's PKI in `directory`, which may exist but hold nothing of one.
+
+    Args:
+        directory: made with mode 0700 if it is missing; its parent must be there.
+        factory: the organizational unit of every name, 1 to 64 characters.
+        backend: who holds the gateway's keys; None for the directory itself.
+        gateway_host: DNS name of the device gateway, without a backend; with it there is a server certificate.
+        ostree_host: DNS name of the gateway's ostree server, if it is another one.
+        local_ca: whether to make the device CA `local-ca`.
+        online_ca: whether the backend gets a device CA.
+        ca_common_name: local-ca's common name; `fio-<user>` makes that user the owner of the devices it registers.
+            None: the backend's user, `fio-local` if it knows none.
+        now: when every certificate's validity begins, UTC.
+
+    Returns:
+        The files made, in the order in which they were written.
+
+    Raises:
+        AuthorityError: a name is not fit for a certificate, or the directory holds some of the files; nothing was done.
+        RequestError: a request of the backend is not fit to be signed; nothing was done.
+        ApiError: the backend refuses. After step 5, which the hint says, the directory is whole.
+        BatchIssuerError: a file could not be written.
+    """
+    pki = PkiDirectory(directory)
+    hosts = checked_hosts(gateway_host, ostree_host)  # 1
+    _check_text("a factory's name", factory)
+    _check_place(pki)
+    backend = backend or LocalBackend(pki, factory, hosts)
+    name = _local_name(ca_common_name, backend) if local_ca else None
+    requests = backend.request(first_time=True, tls=True, online_ca=online_ca)  # 2
+    made = _make(factory, name, requests, now)  # 3
+    hint = f"when there is room or permission, take away what was just made in {pki.path} and create again"
+    with telling_of_disk(pki, hint):
+        files = tuple(_write(pki, made, backend))  # 4, 5
+    _tell(backend, made, directory)  # 6
+    return files
+
+
+def _local_name(asked: str | None, backend: Backend) -> str:
+    name = f"fio-{backend.user_id() or 'local'}" if asked is None else asked
+    _check_text("a CA's common name", name)
+    return name
+
+
+def _check_text(what: str, text: str) -> None:
+    if fault := text_fault(text):
+        raise AuthorityError(f"{what} {fault}: {text!r}")
+
+
+def _check_place(pki: PkiDirectory) -> None:
+    place = pki.path if os.path.lexists(pki.path) else pki.path.absolute().parent
+    if not place.is_dir():
+        raise AuthorityError(f"a PKI is a directory in a directory that exists; {place} is none")
+    paths = (
+        pki.root_key,
+        pki.root_certificate,
+        pki.tls_certificate,
+        pki.online_certificate,
+        pki.device_cas,
+        pki.revocations,
+        pki.gateway,
+        pki.ca_key(LOCAL_CA_NAME),
+        pki.ca_certificate(LOCAL_CA_NAME),
+    )
+    if not (found := ", ".join(path.name for path in paths if os.path.lexists(path))):
+        return
+    try:
+        read_certificate(pki.root_certificate)
+    except AuthorityError:
+        raise AuthorityError(
+            f"{pki.path} holds {found}, but no whole {pki.root_certificate.name}, which `ca create` writes last",
+            hint="if a `ca create` was stopped here, nothing was issued yet: move these files away and create again; "
+            "if not, the root's certificate was lost: bring it back from a backup",
+        ) from None
+    raise AuthorityError(
+        f"{pki.path} holds a PKI already ({found}), and a root is made once", hint="name another directory"
+    )
+
+
+def _make(factory: str, local_name: str | None, requests: Requests, now: datetime) -> _Made:
+    key, root = make_root(factory, now=now)
+    local_key = None if local_name is None else ec.generate_private_key(ec.SECP256R1())
+    local = None
+    if local_key is not None and local_name is not None:
+        subject = profiles.factory_name(local_name, factory)
+        local = sign_device_ca(root, subject, local_key.public_key(), now=now)
+    online = None if requests.online_ca is None else sign_online_ca(root, requests.online_ca, now=now)
+    tls = None if requests.tls is None else sign_tls(root, requests.tls, now=now)
+    return _Made(key, root, local_key, local, online, tls)
+
+
+def _write(pki: PkiDirectory, made: _Made, backend: Backend) -> Iterator[Path]:
+    """Steps 4 and 5; gives each file when it is written."""
+    if not pki.path.is_dir():
+        make_directory(pki.path)
+        sync_directory(pki.path.parent)
+    write_key(pki.root_key, made.root_key)
+    yield pki.root_key
+    if made.local_key is not None and made.local is not None:
+        write_key(pki.ca_key(LOCAL_CA_NAME), made.local_key)
+        yield pki.ca_key(LOCAL_CA_NAME)
+        write_certificate(pki.ca_certificate(LOCAL_CA_NAME), made.local)
+        yield pki.ca_certificate(LOCAL_CA_NAME)
+    backend.keep_keys()
+    if pki.gateway.is_dir():
+        yield from sorted(pki.gateway.iterdir())
+    for path, certificate in ((pki.tls_certificate, made.tls), (pki.online_certificate, made.online)):
+        if certificate is not None:
+            write_certificate(path, certificate)
+            yield path
+    if made.device_cas:
+        record_device_cas(pki, made.device_cas)
+        yield pki.device_cas
+    sync_directory(pki.path)  # the names above are there before the last one is
+    write_certificate(pki.root_certificate, made.root.certificate)
+    sync_directory(pki.path)
+    yield pki.root_certificate
+
+
+def _tell(backend: Backend, made: _Made, directory: Path) -> None:
+    change = Change(root=made.root.certificate, tls=made.tls, device_cas=made.device_cas or None)
+    try:
+        backend.change(change)
+    except ApiError as error:
+        raise ApiError(
+            f"{error}; the PKI in {directory} is whole, and the factory's API does not know it yet",
+            status=error.status,
+            hint=f"when that is mended: `batch-issuer ca update {directory} --api URL` sends it; do not create again",
+        ) from None

@@ -1,0 +1,27 @@
+"""`batch-issuer ca`: the factory's own PKI."""
+
+from __future__ import annotations
+
+import click
+
+from batch_issuer.cli.ca.create import create
+from batch_issuer.cli.ca.device_cas import add_device_ca, update
+from batch_issuer.cli.ca.show import show
+from batch_issuer.cli.ca.states import disable, enable, revoke
+from batch_issuer.cli.ca.tls import rotate_tls, sign
+from batch_issuer.cli.command import Group
+
+__all__ = ["ca"]
+
+
+@click.group(cls=Group)
+def ca() -> None:
+    """Make and look after the factory's certificate authorities.
+
+    Alone, or with a factory's API (--api URL), which then holds the keys of the gateway and of the online-ca. A
+    command that is interrupted can be given again.
+    """
+
+
+for command in (create, show, add_device_ca, update, rotate_tls, disable, enable, revoke, sign):
+    ca.add_command(command)

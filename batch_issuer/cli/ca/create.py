@@ -1,0 +1,76 @@
+"""`batch-issuer ca create`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from batch_issuer.cli.ca.backend import api_options, vendor_backend
+from batch_issuer.cli.command import Command
+from batch_issuer.cli.options import FOLDER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["create"]
+
+
+@click.command(cls=Command)
+@click.argument("directory", metavar="DIR", type=FOLDER)
+@click.option("--factory", metavar="NAME", required=True, help="The factory: the OU of every certificate.")
+@click.option("--gateway-host", metavar="HOST", help="DNS name of the device gateway; makes its certificate, tls-crt.")
+@click.option("--ostree-host", metavar="HOST", help="DNS name of its ostree server, if that is another one.")
+@click.option("--user-id", metavar="ID", help="The device CA's CN is fio-ID.  [default: the API's user, or local]")
+@click.option("--local-ca/--no-local-ca", default=True, show_default=True, help="A device CA for manufacturing.")
+@click.option(
+    "--online-ca/--no-online-ca", default=True, show_default=True, help="A device CA for the gateway's owner."
+)
+@api_options
+def create(
+    *,
+    directory: Path,
+    factory: str,
+    gateway_host: str | None,
+    ostree_host: str | None,
+    user_id: str | None,
+    local_ca: bool,
+    online_ca: bool,
+    api: str | None,
+    token_file: Path | None,
+    api_ca: Path | None,
+) -> None:
+    """Make a root, device CAs below it and the gateway's certificate.
+
+    \b
+      batch-issuer ca create pki --factory acme
+      batch-issuer ca create pki --factory acme --gateway-host gw.example.com --ostree-host ostree.example.com
+      batch-issuer ca create pki --factory acme --api https://api.foundries.io --token-file token
+
+    A root is made once: nothing in DIR is ever written over.
+    """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
+    from datetime import UTC, datetime
+
+    from batch_issuer.ceremony.create import create_pki
+
+    if api is not None and (gateway_host or ostree_host):
+        raise click.UsageError("with --api, the API names the gateway's hosts: no --gateway-host, no --ostree-host")
+    made = create_pki(
+        directory,
+        factory=factory,
+        backend=None if api is None else vendor_backend(api, factory, token_file, api_ca),
+        gateway_host=gateway_host,
+        ostree_host=ostree_host,
+        local_ca=local_ca,
+        online_ca=online_ca,
+        ca_common_name=None if user_id is None else f"fio-{user_id}",
+        now=datetime.now(UTC),
+    )
+    click.echo(f"The PKI of factory {factory}:", err=True)
+    for path in made:
+        click.echo(f"  {path}", err=True)
+    click.echo("Back it up. Keep factory_ca.key offline: issuing needs only the device CA's key.", err=True)
+    if api is not None:
+        click.echo("The factory's API has the certificates.", err=True)
+    elif any(path.parent.name == "gateway" for path in made):
+        click.echo("The gateway directory is for the gateway's server alone, with tls-crt and online-crt.", err=True)

@@ -1,0 +1,1 @@
+"""The client of the factory's API: certificates of the PKI, and devices."""

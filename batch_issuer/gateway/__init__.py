@@ -1,0 +1,1 @@
+"""A stand-in of the factory's servers on one machine, to rehearse with."""

@@ -1,0 +1,1 @@
+"""Every bundle's real mutual-TLS request against a device gateway."""
