@@ -32,6 +32,7 @@ from batch_issuer.files import sync_directory
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from cryptography import x509
 
@@ -87,8 +88,7 @@ def add_local_ca(
     """
     with locked(pki):
         key_path, path = pki.ca_key(name), pki.ca_certificate(name)
-        for taken in filter(os.path.lexists, (key_path, path)):
-            raise AuthorityError(f"{pki.path} has a {taken.name} already", hint="--local-ca-filename names another")
+        _check_free(pki, path, key_path)
         root = load_root(pki.path, now=now, passphrase=passphrase)
         known = whole(backend, root.certificate)
         if common_name is None:
@@ -180,6 +180,16 @@ def send_all(pki: PkiDirectory, backend: Backend) -> tuple[x509.Certificate, ...
         with telling_of_disk(pki, _ROOM):
             record_device_cas(pki, cas)
         return cas
+
+
+def _check_free(pki: PkiDirectory, path: Path, key_path: Path) -> None:
+    if os.path.lexists(path):
+        raise AuthorityError(f"{pki.path} has a {path.name} already", hint="--local-ca-filename names another")
+    if os.path.lexists(key_path):
+        raise AuthorityError(
+            f"{pki.path} has a {key_path.name} already",
+            hint=f"it has no {path.name}: if a command was stopped here, take the key away, nobody has used it",
+        )
 
 
 def _root_certificate(pki: PkiDirectory) -> x509.Certificate:
