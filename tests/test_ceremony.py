@@ -341,6 +341,50 @@ def test_an_encrypted_root_key_asks_for_its_passphrase(pki: Path, tmp_path: Path
     assert "sesame" not in done.err
 
 
+def test_keys_are_encrypted_from_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "phrase").write_text("correct horse battery\n")
+    (tmp_path / "short").write_text("eleven char\n")
+    pki = tmp_path / "pki"
+    create = ("ca", "create", pki, "--factory", "acme", "--encrypt-keys")
+    assert "CA keys are to be encrypted, and there is no passphrase" in run(*create).err
+    refused = run(*create, "--ca-passphrase-file", tmp_path / "short")
+    assert refused.code == 2
+    assert "a passphrase for CA keys must have at least 12 characters; it has 11\nhint:" in refused.err
+    assert run(*create[:-1], "--ca-passphrase-file", tmp_path / "phrase").code == 2
+    assert not pki.exists()
+    assert run(*create, "--ca-passphrase-file", tmp_path / "phrase").code == 0
+    phrase = ("--ca-passphrase-file", tmp_path / "phrase")
+    assert run("ca", "add-device-ca", pki, "--local-ca", "--local-ca-filename", "site2.pem", *phrase).code == 0
+    for file in ("factory_ca.key", "local-ca.key", "site2.key"):
+        text = (pki / file).read_bytes()
+        assert text.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
+        key = load_pem_private_key(text, b"correct horse battery")
+        public = certificate((pki / file).with_suffix(".pem")).public_key()
+        assert key.public_key() == public
+    (tmp_path / "devices.csv").write_text("device_uuid\n5a1c6b9e-8f3d-4f0a-9a55-0c1d2e3f4a5b\n")
+    issue = (
+        "issue",
+        "--manifest",
+        tmp_path / "devices.csv",
+        "--pki",
+        pki,
+        "--ca-name",
+        "site2",
+        "--out",
+        tmp_path / "out",
+    )
+    assert "the CA's key site2.key is encrypted, and there is no passphrase" in run(*issue).err
+    monkeypatch.setenv("BATCH_ISSUER_CA_PASSPHRASE", "correct horse battery")
+    done = run(*issue)
+    assert done.code == 0
+    assert not any(
+        b"correct horse" in path.read_bytes()
+        for path in tmp_path.rglob("*")
+        if path.is_file() and path.name != "phrase"
+    )
+    assert run("ca", "rotate-tls", pki, "--gateway-host", "gw.example.com").code == 0
+
+
 def test_one_at_a_time(pki: Path) -> None:
     with locked(PkiDirectory(pki)):
         refused = run("ca", "rotate-tls", pki)

@@ -27,7 +27,7 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-COPIED = re.compile(r"(<!-- (help|stderr): (.*?) -->\n```text\n)(.*?)(```\n)", re.DOTALL)
+COPIED = re.compile(r"(<!-- (help|stderr): (.*?) ?-->\n```text\n)(.*?)(```\n)", re.DOTALL)
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SEPARATORS = {"|", "||", "&&", ";", "&"}
 
@@ -51,14 +51,23 @@ def copied(kind: str, words: list[str], factory: Path) -> str:
     return ended.stdout.replace("python -m batch_issuer", "batch-issuer") if kind == "help" else ended.stderr
 
 
-def test_copied_blocks_are_what_the_program_says(factory: Path) -> None:
-    path = ROOT / "README.md"
-    text = path.read_text()
+@documents
+def test_copied_blocks_are_what_the_program_says(document: Path, factory: Path) -> None:
+    text = document.read_text()
     fresh = COPIED.sub(lambda block: block[1] + copied(block[2], block[3].split(), factory) + block[5], text)
     if "BATCH_ISSUER_WRITE_DOCS" in os.environ:
-        path.write_text(fresh)
-    assert len(COPIED.findall(text)) >= 6
+        document.write_text(fresh)
     assert text == fresh
+
+
+def test_every_command_is_explained() -> None:
+    shown = {name for _, name in re.findall(r"<!-- (help): (.*?) ?-->", (ROOT / "docs/commands.md").read_text())}
+    assert shown == {"", *leaves(cli)}
+
+
+def leaves(group: click.Group, above: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        yield from leaves(command, f"{above}{name} ") if isinstance(command, click.Group) else [above + name]
 
 
 def commands(document: Path) -> Iterator[list[str]]:

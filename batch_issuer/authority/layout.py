@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from batch_issuer.errors import AuthorityError
 from batch_issuer.files import replace_file, write_new
@@ -171,18 +171,23 @@ def write_certificate(path: Path, certificate: x509.Certificate) -> None:
     write_new(path, [certificate.public_bytes(Encoding.PEM)], FILE_MODE)
 
 
-def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    """Create `path`, which must not exist, as one durable PEM block of `key` in SEC1 form.
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> None:
+    """Create `path`, which must not exist, as one durable PEM block of `key`, as `key_pem` gives it.
 
     Raises:
         OSError: as `files.write_new`.
     """
-    write_new(path, [key_pem(key)], FILE_MODE)
+    write_new(path, [key_pem(key, passphrase)], FILE_MODE)
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """One PEM block of `key` in SEC1 form."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+def key_pem(key: ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
+    """One PEM block of `key`: SEC1 in the clear, or PKCS#8 encrypted under a passphrase.
+
+    PBES2 with AES-256 (RFC 8018), because the SEC1 form's own encryption derives its key by one round of MD5.
+    """
+    if passphrase is None:
+        return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
 
 
 def backup_of(path: Path) -> Path:

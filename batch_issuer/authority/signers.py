@@ -28,9 +28,21 @@ if TYPE_CHECKING:
 
     from batch_issuer.files import Octets
 
-__all__ = ["FileKey", "Passphrase", "SignerSource", "SigningKey", "check_pair", "read_key"]
+__all__ = [
+    "FileKey",
+    "Passphrase",
+    "SignerSource",
+    "SigningKey",
+    "check_new_passphrase",
+    "check_pair",
+    "is_encrypted",
+    "read_key",
+]
 
 _KEY_LABELS = ("EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
+SHORTEST_PASSPHRASE = 12
+"""Octets of a passphrase under which a CA's key is written."""
+
 _HOW_TO_DECRYPT = "give its passphrase by --ca-passphrase-file or $BATCH_ISSUER_CA_PASSPHRASE"
 
 
@@ -146,6 +158,30 @@ def check_pair(key_name: str, key: SignerSource, file: str, public_key: ec.Ellip
         raise AuthorityError(
             f"{key_name} must be the key of {file}; its signature does not verify with that certificate"
         ) from None
+
+
+def check_new_passphrase(passphrase: bytes) -> bytes:
+    """The passphrase, if it is long enough to stand against guessing: the key file derives its key by 2,048 rounds.
+
+    Raises:
+        AuthorityError: it is shorter.
+    """
+    if len(passphrase) < SHORTEST_PASSPHRASE:
+        raise AuthorityError(
+            f"a passphrase for CA keys must have at least {SHORTEST_PASSPHRASE} characters; it has {len(passphrase)}",
+            hint="take some random words, or `openssl rand -base64 18`",
+        )
+    return passphrase
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether a key file needs a passphrase.
+
+    Raises:
+        AuthorityError: it cannot be read.
+    """
+    text, _ = read_file(path)
+    return b"ENCRYPTED" in text
 
 
 def read_key(path: Path, passphrase: Passphrase | None) -> tuple[FileKey, int]:

@@ -25,6 +25,7 @@ from batch_issuer.authority.checks import read_certificate
 from batch_issuer.authority.hierarchy import make_root, sign_device_ca
 from batch_issuer.authority.layout import LOCAL_CA_NAME, PkiDirectory, write_certificate, write_key
 from batch_issuer.authority.names import text_fault
+from batch_issuer.authority.signers import check_new_passphrase
 from batch_issuer.ceremony.backend import Change
 from batch_issuer.ceremony.directory import record_device_cas, telling_of_disk
 from batch_issuer.ceremony.local import LocalBackend, checked_hosts
@@ -71,6 +72,7 @@ def create_pki(
     local_ca: bool = True,
     online_ca: bool = True,
     ca_common_name: str | None = None,
+    passphrase: bytes | None = None,
     now: datetime,
 ) -> tuple[Path, ...]:
     """Make a factory's PKI in `directory`, which may exist but hold nothing of one.
@@ -85,13 +87,16 @@ def create_pki(
         online_ca: whether the backend gets a device CA.
         ca_common_name: local-ca's common name; `fio-<user>` makes that user the owner of the devices it registers.
             None: the backend's user, `fio-local` if it knows none.
+        passphrase: under which the root's and local-ca's keys are encrypted; None for keys in the clear, which fioctl
+            needs. The keys in `gateway` are the server's, which starts unattended, and stay in the clear.
         now: when every certificate's validity begins, UTC.
 
     Returns:
         The files made, in the order in which they were written.
 
     Raises:
-        AuthorityError: a name is not fit for a certificate, or the directory holds some of the files; nothing was done.
+        AuthorityError: a name is not fit for a certificate, the passphrase is short, or the directory holds some of the
+            files; nothing was done.
         RequestError: a request of the backend is not fit to be signed; nothing was done.
         ApiError: the backend refuses. After step 5, which the hint says, the directory is whole.
         BatchIssuerError: a file could not be written.
@@ -101,12 +106,14 @@ def create_pki(
     _check_text("a factory's name", factory)
     _check_place(pki)
     backend = backend or LocalBackend(pki, factory, hosts)
+    if passphrase is not None:
+        check_new_passphrase(passphrase)
     name = _local_name(ca_common_name, backend) if local_ca else None
     requests = backend.request(first_time=True, tls=True, online_ca=online_ca)  # 2
     made = _make(factory, name, requests, now)  # 3
     hint = f"when there is room or permission, take away what was just made in {pki.path} and create again"
     with telling_of_disk(pki, hint):
-        files = tuple(_write(pki, made, backend))  # 4, 5
+        files = tuple(_write(pki, made, backend, passphrase))  # 4, 5
     _tell(backend, made, directory)  # 6
     return files
 
@@ -164,15 +171,15 @@ def _make(factory: str, local_name: str | None, requests: Requests, now: datetim
     return _Made(key, root, local_key, local, online, tls)
 
 
-def _write(pki: PkiDirectory, made: _Made, backend: Backend) -> Iterator[Path]:
+def _write(pki: PkiDirectory, made: _Made, backend: Backend, passphrase: bytes | None) -> Iterator[Path]:
     """Steps 4 and 5; gives each file when it is written."""
     if not pki.path.is_dir():
         make_directory(pki.path)
         sync_directory(pki.path.parent)
-    write_key(pki.root_key, made.root_key)
+    write_key(pki.root_key, made.root_key, passphrase)
     yield pki.root_key
     if made.local_key is not None and made.local is not None:
-        write_key(pki.ca_key(LOCAL_CA_NAME), made.local_key)
+        write_key(pki.ca_key(LOCAL_CA_NAME), made.local_key, passphrase)
         yield pki.ca_key(LOCAL_CA_NAME)
         write_certificate(pki.ca_certificate(LOCAL_CA_NAME), made.local)
         yield pki.ca_certificate(LOCAL_CA_NAME)

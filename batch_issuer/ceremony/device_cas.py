@@ -15,6 +15,7 @@ from batch_issuer.authority.layout import replace_keeping_old, write_certificate
 from batch_issuer.authority.names import text_fault
 from batch_issuer.authority.revocation import DISABLED, read_revocations
 from batch_issuer.authority.root import load_root
+from batch_issuer.authority.signers import is_encrypted
 from batch_issuer.ceremony.backend import Change
 from batch_issuer.ceremony.directory import (
     device_ca_files,
@@ -71,7 +72,7 @@ def add_local_ca(
     now: datetime,
     passphrase: Passphrase | None = None,
 ) -> x509.Certificate:
-    """Make a device CA whose key the factory holds, and add it to the list.
+    """Make a device CA whose key the factory holds, encrypted as the root's key is, and add it to the list.
 
     Args:
         pki: the directory.
@@ -95,10 +96,11 @@ def add_local_ca(
             common_name = f"fio-{backend.user_id() or name}"
         if fault := text_fault(common_name):
             raise AuthorityError(f"a CA's common name {fault}: {common_name!r}")
+        secret = passphrase(pki.root_key.name) if passphrase is not None and is_encrypted(pki.root_key) else None
         key = ec.generate_private_key(ec.SECP256R1())
         ca = sign_device_ca(root, profiles.factory_name(common_name, root.factory), key.public_key(), now=now)
         with telling_of_disk(pki, f"make room or give permission; take away {key_path.name} if it is there; again"):
-            write_key(key_path, key)
+            write_key(key_path, key, secret)
             write_certificate(path, ca)
             sync_directory(pki.path)
         _put_in_force(pki, backend, (*known.device_cas, ca))

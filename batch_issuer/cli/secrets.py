@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["api_token", "ca_passphrase"]
+__all__ = ["api_token", "ca_passphrase", "new_ca_passphrase"]
 
 _PASSPHRASE_VARIABLE = "BATCH_ISSUER_CA_PASSPHRASE"  # noqa: S105 - the name of a variable
 _TOKEN_VARIABLE = "BATCH_ISSUER_TOKEN"  # noqa: S105 - the name of a variable
@@ -23,19 +23,39 @@ _TOKEN_VARIABLE = "BATCH_ISSUER_TOKEN"  # noqa: S105 - the name of a variable
 def ca_passphrase(file: Path | None) -> Callable[[str], bytes]:
     """Gives the passphrase of an encrypted CA key when it is asked for: out of `file`, the environment or a prompt.
 
-    The function raises AuthorityError when there is none of these, or `file` cannot be read.
+    It asks once, whatever the number of keys. The function raises AuthorityError when there is none of these, or `file`
+    cannot be read.
     """
+    known: list[bytes] = []
 
     def passphrase(key_file: str) -> bytes:
+        if known:
+            return known[0]
         secret = _secret(file, _PASSPHRASE_VARIABLE, f"Passphrase of {key_file}", "passphrase")
         if secret is None:
             raise AuthorityError(
                 f"the CA's key {key_file} is encrypted, and there is no passphrase",
                 hint=f"give it by --ca-passphrase-file or ${_PASSPHRASE_VARIABLE}",
             )
+        known.append(secret)
         return secret
 
     return passphrase
+
+
+def new_ca_passphrase(file: Path | None) -> bytes:
+    """A passphrase for keys that are to be made: out of `file`, the environment or a prompt that asks twice.
+
+    Raises:
+        AuthorityError: there is none of these, or `file` cannot be read.
+    """
+    secret = _secret(file, _PASSPHRASE_VARIABLE, "Passphrase for the CA keys", "passphrase", confirm=True)
+    if secret is None:
+        raise AuthorityError(
+            "CA keys are to be encrypted, and there is no passphrase",
+            hint=f"give it by --ca-passphrase-file or ${_PASSPHRASE_VARIABLE}",
+        )
+    return secret
 
 
 def api_token(file: Path | None) -> str:
@@ -54,7 +74,7 @@ def api_token(file: Path | None) -> str:
     return secret.decode()
 
 
-def _secret(file: Path | None, variable: str, prompt: str, what: str) -> bytes | None:
+def _secret(file: Path | None, variable: str, prompt: str, what: str, *, confirm: bool = False) -> bytes | None:
     if file is not None:
         try:
             return file.read_bytes().removesuffix(b"\n").removesuffix(b"\r")
@@ -63,6 +83,6 @@ def _secret(file: Path | None, variable: str, prompt: str, what: str) -> bytes |
     if variable in os.environ:
         return os.environ[variable].encode(errors="surrogateescape")
     if sys.stdin.isatty():
-        prompted: str = click.prompt(prompt, hide_input=True, err=True)
+        prompted: str = click.prompt(prompt, hide_input=True, err=True, confirmation_prompt=confirm)
         return prompted.encode()
     return None

@@ -8,7 +8,7 @@ import click
 
 from batch_issuer.cli.ca.backend import api_options, vendor_backend
 from batch_issuer.cli.command import Command
-from batch_issuer.cli.options import FOLDER
+from batch_issuer.cli.options import FILE, FOLDER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,8 @@ __all__ = ["create"]
 @click.option(
     "--online-ca/--no-online-ca", default=True, show_default=True, help="A device CA for the gateway's owner."
 )
+@click.option("--encrypt-keys", is_flag=True, help="Encrypt factory_ca.key and local-ca.key under a passphrase.")
+@click.option("--ca-passphrase-file", type=FILE, help="That passphrase; also $BATCH_ISSUER_CA_PASSPHRASE, or a prompt.")
 @api_options
 def create(
     *,
@@ -36,6 +38,8 @@ def create(
     user_id: str | None,
     local_ca: bool,
     online_ca: bool,
+    encrypt_keys: bool,
+    ca_passphrase_file: Path | None,
     api: str | None,
     token_file: Path | None,
     api_ca: Path | None,
@@ -52,7 +56,10 @@ def create(
     from datetime import UTC, datetime
 
     from batch_issuer.ceremony.create import create_pki
+    from batch_issuer.cli.secrets import new_ca_passphrase
 
+    if ca_passphrase_file is not None and not encrypt_keys:
+        raise click.UsageError("--ca-passphrase-file is for --encrypt-keys")
     if api is not None and (gateway_host or ostree_host):
         raise click.UsageError("with --api, the API names the gateway's hosts: no --gateway-host, no --ostree-host")
     made = create_pki(
@@ -64,6 +71,7 @@ def create(
         local_ca=local_ca,
         online_ca=online_ca,
         ca_common_name=None if user_id is None else f"fio-{user_id}",
+        passphrase=new_ca_passphrase(ca_passphrase_file) if encrypt_keys else None,
         now=datetime.now(UTC),
     )
     click.echo(f"The PKI of factory {factory}:", err=True)
