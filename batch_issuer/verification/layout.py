@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["folder_faults", "read_rejected", "summary_faults", "unknown_bundles"]
 
-_OPTIONAL = {"SHA256SUMS", "SHA256SUMS.sig", "report.html"}
+_OPTIONAL = {"SHA256SUMS", "SHA256SUMS.sig", "report.html", "registered.csv"}
+"""What other steps put there: signing a run, reporting on it, registering its devices."""
 
 
 def folder_faults(folder: OutputFolder, record: RunRecord, *, finished: bool) -> Iterator[tuple[str, Fault]]:
