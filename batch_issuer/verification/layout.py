@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["folder_faults", "read_rejected", "summary_faults", "unknown_bundles"]
 
-_OPTIONAL = {"SHA256SUMS", "SHA256SUMS.sig", "report.html", "registered.csv"}
-"""What other steps put there: signing a run, reporting on it, registering its devices."""
+_OPTIONAL = {"SHA256SUMS", "SHA256SUMS.sig", "report.html"}
+_REGISTERED = "registered.csv"
+"""What `register` writes there."""
 
 
 def folder_faults(folder: OutputFolder, record: RunRecord, *, finished: bool) -> Iterator[tuple[str, Fault]]:
@@ -38,7 +39,7 @@ def folder_faults(folder: OutputFolder, record: RunRecord, *, finished: bool) ->
     mode = stat.S_IMODE(os.stat(folder.path).st_mode)
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         yield ".", Fault("folder-mode", f"the output folder's mode is {mode:04o}: others than its owner may change it")
-    public = {folder.record.name, folder.summary.name, folder.rejects.name, manifest}
+    public = {folder.record.name, folder.summary.name, folder.rejects.name, manifest, _REGISTERED}
     known = public | _OPTIONAL | {folder.bundles.name} | (set() if finished else {folder.work.name})
     there = sorted(os.listdir(folder.path))
     for name in sorted(needed.difference(there)):
