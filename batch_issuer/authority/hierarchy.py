@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from batch_issuer import profiles
 from batch_issuer.authority.checks import find_extension
-from batch_issuer.authority.names import host_fault
+from batch_issuer.authority.names import host_fault, text_fault
 from batch_issuer.authority.requests import check_factory, request_key
 from batch_issuer.authority.root import Root
 from batch_issuer.authority.signers import FileKey
@@ -69,7 +69,13 @@ def make_root(factory: str, *, now: datetime) -> tuple[ec.EllipticCurvePrivateKe
 def sign_device_ca(
     root: Root, subject: x509.Name, public_key: ec.EllipticCurvePublicKey, *, now: datetime
 ) -> x509.Certificate:
-    """The certificate of a device CA below the root: local-ca, online-ca."""
+    """The certificate of a device CA below the root: local-ca, online-ca.
+
+    Raises:
+        RequestError: it would have the root's own name or key, and no chain could tell the two apart.
+    """
+    if subject == root.certificate.subject or public_key == root.certificate.public_key():
+        raise RequestError("csr-subject", "a device CA must have another name and another key than the root")
     return _signed(root, profiles.DEVICE_CA, subject, public_key, names=(), now=now)
 
 
@@ -106,6 +112,9 @@ def sign_request(root: Root, csr: x509.CertificateSigningRequest, what: str, *, 
         RequestError: it is another factory's, or a server's without a name.
     """
     check_factory(csr, root.factory, what)
+    for attribute in csr.subject:
+        if fault := text_fault(str(attribute.value)):
+            raise RequestError("csr-attribute", f"{what}: {attribute.rfc4514_attribute_name} {fault}")
     if asks_for_ca(csr):
         return sign_device_ca(root, csr.subject, request_key(csr), now=now)
     return sign_server(root, csr.subject, request_key(csr), requested_names(csr, what), now=now)

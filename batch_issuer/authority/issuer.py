@@ -133,10 +133,12 @@ def _check_there(directory: PkiDirectory, paths: tuple[Path, ...]) -> None:
 def _check_active(directory: PkiDirectory, root: x509.Certificate, file: str, ca: x509.Certificate) -> None:
     reason = read_revocations(directory.revocations, root).reasons.get(ca.serial_number)
     if reason is not None:
-        what, verb = ("disabled", "enable-device-ca") if reason == DISABLED else ("revoked", "update")
+        what, how = "revoked", "`batch-issuer ca update` with a list that has it"
+        if reason == DISABLED:
+            what, how = "disabled", "`batch-issuer ca enable-device-ca`"
         raise AuthorityError(
             f"{file} is {what}, {directory.revocations.name} of the directory says; gateways take no new device of it",
-            hint=f"--ca-name names another device CA; `batch-issuer ca {verb}` brings this one back",
+            hint=f"--ca-name names another device CA; {how} brings this one back",
         )
 
 

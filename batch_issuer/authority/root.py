@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from batch_issuer.authority.signers import Passphrase, SignerSource
 
-__all__ = ["Root", "load_root", "read_root", "root_factory"]
+__all__ = ["Root", "check_root", "load_root", "read_root", "root_factory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,21 @@ def read_root(path: Path, now: datetime) -> x509.Certificate:
         AuthorityError: it is not there or is something else.
     """
     root = checks.read_certificate(path)
-    checks.p256_key(path.name, root)
-    checks.check_ca(path.name, root)
-    checks.check_issued_by(path.name, root, path.name, root)
-    checks.check_valid(path.name, root, now)
-    checks.check_room_below(path.name, root)
+    check_root(path.name, root, now)
     return root
+
+
+def check_root(name: str, root: x509.Certificate, now: datetime) -> None:
+    """It is a P-256 CA, signed by itself, valid now, that allows a CA below it.
+
+    Raises:
+        AuthorityError: it is something else.
+    """
+    checks.p256_key(name, root)
+    checks.check_ca(name, root)
+    checks.check_issued_by(name, root, name, root)
+    checks.check_valid(name, root, now)
+    checks.check_room_below(name, root)
 
 
 def root_factory(file: str, root: x509.Certificate) -> str:

@@ -15,6 +15,7 @@ The steps of `create_pki`:
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ from batch_issuer.ceremony.backend import Change
 from batch_issuer.ceremony.directory import record_device_cas, telling_of_disk
 from batch_issuer.ceremony.local import LocalBackend, checked_hosts
 from batch_issuer.ceremony.signing import sign_online_ca, sign_tls
-from batch_issuer.errors import ApiError, AuthorityError
+from batch_issuer.errors import ApiError, AuthorityError, Interrupted
 from batch_issuer.files import make_directory, sync_directory
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from batch_issuer.ceremony.backend import Backend, Requests
 
 __all__ = ["create_pki"]
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,11 @@ def _check_place(pki: PkiDirectory) -> None:
     place = pki.path if os.path.lexists(pki.path) else pki.path.absolute().parent
     if not place.is_dir():
         raise AuthorityError(f"a PKI is a directory in a directory that exists; {place} is none")
+    if pki.path.is_dir() and (mode := pki.path.stat().st_mode) & _OTHERS_WRITE:
+        raise AuthorityError(
+            f"a PKI directory must be its owner's alone to change; {pki.path} has mode {mode & 0o7777:04o}",
+            hint=f"chmod 700 {pki.path}",
+        )
     paths = (
         pki.root_key,
         pki.root_certificate,
@@ -155,7 +163,9 @@ def _check_place(pki: PkiDirectory) -> None:
             "if not, the root's certificate was lost: bring it back from a backup",
         ) from None
     raise AuthorityError(
-        f"{pki.path} holds a PKI already ({found}), and a root is made once", hint="name another directory"
+        f"{pki.path} holds a PKI already ({found}), and a root is made once",
+        hint="if a `ca create --api` was interrupted here, `batch-issuer ca update DIR --api URL` sends what it made; "
+        "for another factory name another directory",
     )
 
 
@@ -191,7 +201,7 @@ def _write(pki: PkiDirectory, made: _Made, backend: Backend, passphrase: bytes |
             write_certificate(path, certificate)
             yield path
     if made.device_cas:
-        record_device_cas(pki, made.device_cas)
+        record_device_cas(pki, made.device_cas, made.root.certificate)
         yield pki.device_cas
     sync_directory(pki.path)  # the names above are there before the last one is
     write_certificate(pki.root_certificate, made.root.certificate)
@@ -201,11 +211,11 @@ def _write(pki: PkiDirectory, made: _Made, backend: Backend, passphrase: bytes |
 
 def _tell(backend: Backend, made: _Made, directory: Path) -> None:
     change = Change(root=made.root.certificate, tls=made.tls, device_cas=made.device_cas or None)
+    whole = f"the PKI in {directory} is whole, and the factory's API may not know it yet"
+    hint = f"`batch-issuer ca update {directory} --api URL` sends it when that is mended; do not create again"
     try:
         backend.change(change)
     except ApiError as error:
-        raise ApiError(
-            f"{error}; the PKI in {directory} is whole, and the factory's API does not know it yet",
-            status=error.status,
-            hint=f"when that is mended: `batch-issuer ca update {directory} --api URL` sends it; do not create again",
-        ) from None
+        raise ApiError(f"{error}; {whole}", status=error.status, hint=hint) from None
+    except (KeyboardInterrupt, Interrupted):
+        raise Interrupted(f"interrupted; {whole}", hint=hint) from None

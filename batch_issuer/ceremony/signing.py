@@ -8,6 +8,7 @@ from cryptography import x509
 
 from batch_issuer.authority.hierarchy import requested_hosts, sign_device_ca, sign_server
 from batch_issuer.authority.requests import check_factory, request_key
+from batch_issuer.errors import RequestError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,4 +38,6 @@ def sign_tls(root: Root, csr: x509.CertificateSigningRequest, *, now: datetime) 
     what = "the request for the gateway's certificate"
     check_factory(csr, root.factory, what)
     hosts = requested_hosts(csr, what)
+    if not hosts:
+        raise RequestError("csr-names", f"{what} must name its server's host in subjectAltName; it names none")
     return sign_server(root, csr.subject, request_key(csr), [x509.DNSName(host) for host in hosts], now=now)

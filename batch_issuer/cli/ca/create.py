@@ -58,6 +58,8 @@ def create(
     from batch_issuer.ceremony.create import create_pki
     from batch_issuer.cli.secrets import new_ca_passphrase
 
+    if user_id == "":
+        raise click.UsageError("--user-id must not be empty")
     if ca_passphrase_file is not None and not encrypt_keys:
         raise click.UsageError("--ca-passphrase-file is for --encrypt-keys")
     if api is not None and (gateway_host or ostree_host):

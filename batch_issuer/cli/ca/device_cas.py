@@ -56,6 +56,8 @@ def add_device_ca(
 
     if not (local_ca or online_ca):
         raise click.UsageError("expected --local-ca or --online-ca")
+    if user_id is not None and not (user_id and local_ca):
+        raise click.UsageError("--user-id is for --local-ca, and must not be empty")
     pki = PkiDirectory(directory)
     backend = chosen_backend(pki, api, token_file, api_ca)
     passphrase, now = ca_passphrase(ca_passphrase_file), datetime.now(UTC)
@@ -89,7 +91,8 @@ def update(
       batch-issuer ca show pki --just-device-cas > cas.pem
       batch-issuer ca update pki cas.pem
 
-    Without FILE: send the API what DIR holds, after a command that could not. A revoked CA in FILE is trusted again.
+    Without FILE: finish a command that was interrupted, by sending the API what it does not know yet. A revoked CA in
+    FILE is trusted again.
     """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
     from datetime import UTC, datetime
 
@@ -101,7 +104,7 @@ def update(
     pki = PkiDirectory(directory)
     backend = chosen_backend(pki, api, token_file, api_ca)
     if file is None:
-        cas = send_all(pki, backend)
+        cas = send_all(pki, backend, now=datetime.now(UTC), passphrase=ca_passphrase(ca_passphrase_file))
     else:
         text, _ = read_file(file)
         passphrase = ca_passphrase(ca_passphrase_file)
