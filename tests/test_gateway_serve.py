@@ -376,14 +376,20 @@ def test_a_directory_without_a_bundle_trusts_what_lies_in_it(tmp_path: Path) -> 
     pki = make_pki(tmp_path / "pki")
     root = certificate(pki / "factory_ca.pem")
     (pki / "ca-crt").unlink()
-    foreign = make_ca_dir(tmp_path / "foreign")
-    (pki / "foreign.pem").write_bytes((foreign / "local-ca.pem").read_bytes())
     (pki / "device.pem").write_bytes(new_device(ca_of(pki)).certificate.public_bytes(Encoding.PEM))
     (pki / "odd.pem").write_text("nothing")
     with serving(tmp_path / "data", "acme", TOKEN, pki) as server:
         shown = server.ask("GET", CERTS).json
         assert shown["ca-crt"] == (pki / "online-crt").read_text() + (pki / "local-ca.pem").read_text()
         assert new_device(ca_of(pki)).ask(server, root).status == 200
+
+
+def test_a_directory_with_another_factorys_ca_is_refused(tmp_path: Path) -> None:
+    pki = make_pki(tmp_path / "pki")
+    (pki / "ca-crt").unlink()
+    (pki / "foreign.pem").write_bytes((make_ca_dir(tmp_path / "foreign") / "local-ca.pem").read_bytes())
+    with pytest.raises(AssertionError, match=r"foreign\.pem must be signed by the key of factory_ca\.pem"):
+        start(tmp_path / "data", "acme", TOKEN, pki)
 
 
 def test_a_rotation_that_was_stopped_halfway_is_served_by_the_key_before(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from gateways import serving
 from judges import (
     FORMATS,
     Ran,
@@ -808,6 +809,37 @@ def test_a_thousand_reasons_do_not_make_a_thousand_lines() -> None:
     assert len(found) == 51
     assert ("http-status", 10, "other reasons") in found
     assert sum(count for _, count, _ in found) == 60
+
+
+# The project's own gateway -------------------------------------------------------------------------------------------
+
+
+def test_gateway_serve_lets_every_device_in_and_again(tmp_path: Path) -> None:
+    issued("--production", "--format", "tar")
+    with serving(tmp_path / "data", pki=PKI) as server:
+        for _ in range(2):  # at first contact, and when they are known
+            values = report(server.host_port)
+            assert (values["passed"], values["unconfirmed"], values["failures"]) == (8, 0, [])
+
+
+def test_gateway_serve_refuses_what_it_should(tmp_path: Path) -> None:
+    issued()
+    other = make_pki(tmp_path / "other")
+    with serving(tmp_path / "data", pki=PKI) as server:
+        assert failures(server.host_port) == []
+        assert server.ask("DELETE", f"/ota/devices/{UUIDS[0]}/?factory=acme&by-uuid=1").status < 300
+        deleted = ("deleted", 1, f"GET {ROOT}: 403, Device(…) has been deleted")
+        assert failures(server.host_port) == [deleted]
+        OUT.rename("first")
+        assert issue(csv_bytes(UUIDS)).code == 0  # the same devices with new keys
+        changed = ("key-changed", 7, f"GET {ROOT}: 502, Key rotation is not supported")
+        assert failures(server.host_port) == [deleted, changed]
+        OUT.rename("second")
+        assert issue(csv_bytes(UUIDS), "--pki", other).code == 0
+        assert [found[0] for found in failures(server.host_port)] == ["server-untrusted"]
+        for uuid in UUIDS:
+            (OUT / "bundles" / uuid / "root.crt").write_bytes((PKI / "factory_ca.pem").read_bytes())
+        assert failures(server.host_port) == [("client-refused", 8, "TLS alert: unknown ca")]
 
 
 # What is left behind -------------------------------------------------------------------------------------------------

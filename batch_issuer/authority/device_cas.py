@@ -61,17 +61,22 @@ def read_device_cas(
 def device_ca_files(pki: PkiDirectory, root: x509.Certificate) -> dict[str, x509.Certificate]:
     """The device CAs that lie in the directory, by file name: the online-ca first, then the others.
 
+    What is not one CA's certificate, such as a list of several or a device's, is passed over.
+
     Raises:
-        AuthorityError: a certificate file cannot be read or is another factory's.
+        AuthorityError: a CA is another factory's.
     """
     online = (pki.online_certificate, backup_of(pki.online_certificate))
     others = sorted(path for path in pki.path.glob("*.pem") if path != pki.root_certificate)
     found = {}
     for path in (*filter(os.path.exists, online), *others):
-        certificate = checks.read_certificate(path)
+        try:
+            certificate = checks.read_certificate(path)
+        except AuthorityError:
+            continue
         constraints = checks.find_extension(certificate, x509.BasicConstraints)
-        checks.check_issued_by(path.name, certificate, pki.root_certificate.name, root)
         if constraints is not None and constraints.ca:
+            checks.check_issued_by(path.name, certificate, pki.root_certificate.name, root)
             found[path.name] = certificate
     return found
 

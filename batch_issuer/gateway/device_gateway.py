@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from batch_issuer.gateway.bundle import issuers
+from batch_issuer.gateway.issuers import issuers
 from batch_issuer.gateway.replies import Refusal, unexpected
 from batch_issuer.gateway.store import Conflict
 

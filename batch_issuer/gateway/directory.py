@@ -6,12 +6,12 @@ import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from batch_issuer.authority import checks
-from batch_issuer.authority.layout import LOCAL_CA_NAME, PkiDirectory, backup_of, read_file
+from batch_issuer.authority.device_cas import recorded_device_cas
+from batch_issuer.authority.layout import LOCAL_CA_NAME, PkiDirectory, backup_of
 from batch_issuer.authority.revocation import DISABLED, read_revocations
 from batch_issuer.authority.root import read_root, root_factory
 from batch_issuer.authority.signers import check_pair, read_key
 from batch_issuer.errors import AuthorityError
-from batch_issuer.gateway.bundle import read_device_cas
 from batch_issuer.gateway.context import DeviceCa
 from batch_issuer.gateway.state import Pki
 
@@ -79,7 +79,7 @@ class PkiFolder:
         return Pki(
             root=root,
             tls=self._server(root, now) if pki.tls_certificate.exists() else None,
-            device_cas=tuple(ca for ca in self._device_cas(root) if ca.serial_number not in revoked),
+            device_cas=tuple(ca for ca in recorded_device_cas(pki, root) if ca.serial_number not in revoked),
             disabled=frozenset(reasons.keys() - revoked),
             created_at=root.not_valid_before_utc,
             updated_at=now,
@@ -123,21 +123,6 @@ class PkiFolder:
         checks.check_issued_by(path.name, certificate, self._pki.root_certificate.name, root)
         checks.check_valid(path.name, certificate, now)
         return certificate
-
-    def _device_cas(self, root: x509.Certificate) -> tuple[x509.Certificate, ...]:
-        """Those of the directory's own record; without one, every device CA of this root that lies in it."""
-        pki = self._pki
-        if pki.device_cas.exists():
-            return read_device_cas(read_file(pki.device_cas)[0], pki.device_cas.name, root, pki.root_certificate.name)
-        others = sorted(path for path in pki.path.glob("*.pem") if path != pki.root_certificate)
-        found = {}
-        for path in (pki.online_certificate, backup_of(pki.online_certificate), *others):
-            try:
-                [ca] = read_device_cas(read_file(path)[0], path.name, root)
-            except (AuthorityError, ValueError):
-                continue  # not there, or not a device CA of this root
-            found[ca.serial_number] = ca
-        return tuple(found.values())
 
     def _signing(self, certificate_path: Path, key_path: Path) -> DeviceCa | None:
         if not certificate_path.exists() or not key_path.exists():

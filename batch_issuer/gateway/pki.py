@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from batch_issuer.authority import checks
+from batch_issuer.authority.device_cas import read_device_cas
 from batch_issuer.authority.names import host_fault
 from batch_issuer.authority.revocation import DISABLED, ENABLED, parse_crl
 from batch_issuer.errors import AuthorityError
-from batch_issuer.gateway.bundle import read_device_cas
 from batch_issuer.gateway.replies import Refusal, flag, text
 from batch_issuer.gateway.state import USER_ID, Pki, dns_names
 

@@ -19,8 +19,8 @@ from batch_issuer.authority.names import text_fault
 from batch_issuer.authority.requests import request_key
 from batch_issuer.errors import AuthorityError
 from batch_issuer.gateway import device_list
-from batch_issuer.gateway.bundle import issuers
 from batch_issuer.gateway.enrolment import certified_device, certify, device_files, public_key_pem, read_device_request
+from batch_issuer.gateway.issuers import issuers
 from batch_issuer.gateway.overrides import device_sota, read_wishes
 from batch_issuer.gateway.replies import Refusal, read_object, text
 
