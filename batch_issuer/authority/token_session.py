@@ -133,7 +133,7 @@ def _login_fault(error: pkcs11.PKCS11Error, token: pkcs11.Token) -> BatchIssuerE
         )
     if isinstance(error, pkcs11.SessionCount):
         return AuthorityError(f"the token {token.label!r} allows no more sessions", hint="take fewer --workers")
-    return token_fault(token.label, error)
+    return token_fault(token.label, _name(error))
 
 
 def _locked(label: str) -> AuthorityError:
@@ -160,12 +160,12 @@ def telling(label: str) -> Iterator[None]:
     try:
         yield
     except pkcs11.PKCS11Error as error:
-        raise token_fault(label, error) from None
+        raise token_fault(label, _name(error)) from None
 
 
-def token_fault(label: str, error: pkcs11.PKCS11Error) -> RunFailedError:
+def token_fault(label: str, said: str) -> RunFailedError:
     """The sentence about a token that fails, or is gone, in the middle of its work."""
-    return RunFailedError(f"the token {label!r} failed or is gone ({_name(error)})")
+    return RunFailedError(f"the token {label!r} failed or is gone ({said})")
 
 
 def _name(error: pkcs11.PKCS11Error) -> str:

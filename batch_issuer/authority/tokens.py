@@ -66,7 +66,7 @@ class TokenKey:
         """
         from batch_issuer.authority import token_keys  # noqa: PLC0415 - python-pkcs11 is an extra
 
-        return token_keys.signer(self._session(), self.label)
+        return token_keys.signer(self.module, self._session(), self.label)
 
     def check_free(self) -> None:
         """Nothing in the token has this label.
@@ -126,8 +126,10 @@ class Token:
         """The key of that label, whether it is there or is to be made.
 
         Raises:
-            AuthorityError: there is no PIN.
+            AuthorityError: there is no such module, or no PIN.
         """
+        if not self.module.is_file():  # before anybody is asked for a PIN
+            raise AuthorityError(f"the PKCS#11 module {self.module} is not there")
         return TokenKey(self.module, self.label, label, self.pin(self.label))
 
 

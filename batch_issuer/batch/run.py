@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_manifest, check_same, check_space
 from batch_issuer.batch.claim import Claim, check_folder
+from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.part import PartDone, PartWork
 from batch_issuer.batch.plan import make_plan, open_manifest
 from batch_issuer.batch.summary import Summary
@@ -73,12 +74,14 @@ class DryRun:
         rejections: the findings about the rows that it would reject.
         warnings: sentences for the user.
         octets: about what it would write.
+        seconds: about what it would take.
     """
 
     record: RunRecord
     rejections: tuple[Rejection, ...]
     warnings: tuple[str, ...]
     octets: int
+    seconds: float
 
 
 def dry_run(
@@ -96,7 +99,8 @@ def dry_run(
     record = check_same(read_record(folder.record), plan.record, now=now) if resuming else plan.record
     existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
     footprint = check_space(record, issuer.root, existing, spilled=0)
-    return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets)
+    seconds = seconds_for(record.accepted, request.workers, issuer.key.open())
+    return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets, seconds)
 
 
 def issue(

@@ -6,10 +6,12 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batch_issuer.benchmark.figures import BARE_LOOP, CORE, FLOOR
+from batch_issuer.authority.tokens import TokenKey
+from batch_issuer.benchmark.figures import BARE_LOOP, C_SIGN, CORE, FLOOR
 from batch_issuer.benchmark.loops import CoreLoop, FloorLoop, FolderLoop
 from batch_issuer.benchmark.runs import Run, file_sizes, issued
 from batch_issuer.benchmark.together import rate_together
+from batch_issuer.benchmark.token import SignLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +33,8 @@ class Plan:
         devices: in each measurement.
         rounds: how often.
         workers: processes.
-        names: what is measured in each round, in this order: `FLOOR`, `CORE`, `BARE_LOOP`, and formats by name.
+        names: what is measured in each round, in this order: `FLOOR`, `CORE`, `BARE_LOOP`, `C_SIGN` of a
+            token's workload, and formats by name.
         part_size: devices per part.
     """
 
@@ -89,6 +92,10 @@ def measure(workload: Workload, plan: Plan, name: str, sizes: dict[str, int]) ->
     if name == CORE:
         loop = CoreLoop(workload.issuer, plan.part_size)
         return {"devices_per_second": rate_together(loop, plan.devices, plan.workers)}
+    if name == C_SIGN:
+        assert isinstance(workload.issuer.key, TokenKey)  # noqa: S101 - a token's workload
+        loop_of_token = SignLoop(workload.folder, workload.issuer.key)
+        return {"devices_per_second": rate_together(loop_of_token, plan.devices, plan.workers)}
     if name == BARE_LOOP:
         folder = workload.folder / "bare"
         try:

@@ -162,10 +162,7 @@ def _headline(summary: Summary) -> str:
 def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
     import json
 
-    from batch_issuer.batch.estimate import seconds_for
-
     record = found.record
-    seconds = seconds_for(record.accepted, request.workers)
     if as_json:
         values = {
             "dry_run": True,
@@ -174,7 +171,7 @@ def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
             "rejected": record.rows - record.accepted,
             "parts": record.parts,
             "octets": found.octets,
-            "seconds": round(seconds, 1),
+            "seconds": round(found.seconds, 1),
             "not_before": record.not_before,
             "not_after": record.not_after,
             "warnings": found.warnings,
@@ -189,7 +186,7 @@ def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
         f"by {record.ca_name} of {record.factory}\n"
         f"  parts     {record.parts:,} of up to {counted(record.part_size, 'device')}, as {record.format}\n"
         f"  size      about {size(found.octets)}\n"
-        f"  time      about {seconds:,.0f} s with {counted(request.workers, 'worker')}\n"
+        f"  time      about {found.seconds:,.0f} s with {counted(request.workers, 'worker')}\n"
         f"  validity  {record.not_before} to {record.not_after}\n"
         "nothing was written"
     )
