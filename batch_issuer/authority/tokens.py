@@ -80,8 +80,8 @@ class TokenKey:
         if token_keys.has_key(self._session(), self.label):
             raise AuthorityError(
                 f"the token {self.token!r} has a key labelled {self.label!r} already, and no key is made over another",
-                hint="if a command was stopped before it wrote the certificate, nobody has used the key: take it away "
-                f"by `{self._removal()}` and the same with --type pubkey",
+                hint="name another token; or, only if a command was stopped before it wrote a certificate for this "
+                f"key, take it away: `{self._removal()}`, and the same with --type pubkey",
             )
 
     def make(self) -> ec.EllipticCurvePublicKey:
