@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pkcs11.types import Object
 
-__all__ = ["generate_key", "has_key", "private_key", "signer"]
+__all__ = ["generate_key", "has_key", "private_key", "session_copy", "signer"]
 
 _P256 = bytes.fromhex("06082a8648ce3d030107")
 """CKA_EC_PARAMS of a P-256 key: the OBJECT IDENTIFIER prime256v1."""
@@ -61,7 +61,7 @@ def signer(module: Path, session: pkcs11.Session, label: str) -> Callable[[bytes
     token, number = session.token.label, int.from_bytes
     key = private_key(session, label)
     turns = [sign_with(module, session, key)]
-    if copy := _session_copy(session, key):
+    if copy := session_copy(session, key):
         # At times the key itself, which is not found any more when the token is gone.
         turns += [sign_with(module, session, copy)] * (_SOFTHSM_TURNS - 1)
     turn = cycle(turns)
@@ -76,7 +76,7 @@ def signer(module: Path, session: pkcs11.Session, label: str) -> Callable[[bytes
     return signature
 
 
-def _session_copy(session: pkcs11.Session, key: Object) -> Object | None:
+def session_copy(session: pkcs11.Session, key: Object) -> Object | None:
     """A copy of the key that belongs to the session, where that signs faster: with SoftHSM; None elsewhere.
 
     For each signature by a key of its token SoftHSM opens, locks and reads two files, 12 of its 43 µs; by the copy

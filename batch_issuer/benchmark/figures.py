@@ -17,6 +17,7 @@ __all__ = [
     "BARE_LOOP",
     "CORE",
     "C_SIGN",
+    "C_SIGN_COPY",
     "FLOOR",
     "Figures",
     "Limit",
@@ -37,7 +38,10 @@ BARE_LOOP = "bare loop"
 """The floor, and the folders and files of the `dir` format, with nothing that makes them safe."""
 
 C_SIGN = "C_Sign loop"
-"""What a token gives a bare loop of signatures."""
+"""What a token gives a bare loop of signatures with the CA's key."""
+
+C_SIGN_COPY = "C_Sign loop, copy"
+"""The same with the session's copy of the key, which SoftHSM signs with faster."""
 
 _RATE = "devices_per_second"
 

@@ -17,7 +17,7 @@ from batch_issuer.authority.tokens import Token, TokenKey
 from batch_issuer.benchmark.workload import Workload, temporary_folder
 from batch_issuer.ceremony.create import create_pki
 from batch_issuer.errors import RunFailedError
-from batch_issuer.files import PRIVATE_MODE, write_new
+from batch_issuer.files import PRIVATE_MODE, make_directory, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ _MODULES = tuple(
     Path(place, "softhsm/libsofthsm2.so") for place in ("/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu")
 )
 _LABEL, _PIN = "bench", "0000"  # of a token that nobody trusts
-_CONFIGURATION = "SOFTHSM2_CONF"
+_CONFIGURATION, _CONF = "SOFTHSM2_CONF", "softhsm2.conf"
 _WARM_UP = 100
 
 
@@ -50,32 +50,36 @@ def token_workload(parent: Path) -> Iterator[Workload]:
     """A workload in a new folder of `parent` whose CA keys are in a SoftHSM token of its own, gone afterwards.
 
     Raises:
-        RunFailedError: `what_lacks` says what lacks, or the token cannot be made.
+        RunFailedError: SoftHSM or python-pkcs11 is not installed, or makes no token.
         OSError: the folder cannot be made.
     """
     module = _module()
-    if module is None or (lacks := what_lacks()):
-        raise RunFailedError(lacks or "SoftHSM is not installed")
-    before = os.environ.get(_CONFIGURATION)
-    with temporary_folder(parent) as folder:
-        (folder / "tokens").mkdir()
-        write_new(folder / "softhsm2.conf", [f"directories.tokendir = {folder}/tokens\n".encode()], PRIVATE_MODE)
-        os.environ[_CONFIGURATION] = str(folder / "softhsm2.conf")
-        try:
-            _initialise()
-            token = Token(module, _LABEL, lambda _: _PIN)
-            now, pki = datetime.now(UTC), folder / "pki"
-            create_pki(
-                pki, factory="bench", gateway_host="gateway.bench.example", token=token, token_local_ca=True, now=now
-            )
-            pin = folder / "pin"
-            write_new(pin, [_PIN.encode()], PRIVATE_MODE)
-            options = ("--hsm-module", str(module), "--hsm-token-label", _LABEL, "--hsm-pin-file", str(pin))
-            yield Workload(folder, pki, load_issuer(pki, "local-ca", now=now, token=token), options)
-        finally:
-            os.environ.pop(_CONFIGURATION)
-            if before is not None:
-                os.environ[_CONFIGURATION] = before
+    if (lacks := what_lacks()) or module is None:
+        raise RunFailedError(str(lacks))
+    with temporary_folder(parent) as folder, _softhsm(folder):
+        token = Token(module, _LABEL, lambda _: _PIN)
+        pki, now, host = folder / "pki", datetime.now(UTC), "gateway.bench.example"
+        create_pki(pki, factory="bench", gateway_host=host, token=token, token_local_ca=True, now=now)
+        pin = folder / "pin"
+        write_new(pin, [_PIN.encode()], PRIVATE_MODE)
+        options = ("--hsm-module", str(module), "--hsm-token-label", _LABEL, "--hsm-pin-file", str(pin))
+        yield Workload(folder, pki, load_issuer(pki, "local-ca", now=now, token=token), options)
+
+
+@contextmanager
+def _softhsm(folder: Path) -> Iterator[None]:
+    """SoftHSM with a token of its own in `folder`, for this process and those that it starts."""
+    tokens, configuration, before = folder / "tokens", folder / _CONF, os.environ.get(_CONFIGURATION)
+    make_directory(tokens)
+    write_new(configuration, [f"directories.tokendir = {tokens}\n".encode()], PRIVATE_MODE)
+    os.environ[_CONFIGURATION] = str(configuration)
+    try:
+        _initialise()
+        yield
+    finally:
+        os.environ.pop(_CONFIGURATION)
+        if before is not None:
+            os.environ[_CONFIGURATION] = before
 
 
 def _initialise() -> None:
@@ -95,20 +99,23 @@ class SignLoop:
     Attributes:
         folder: the workload's.
         key: the device CA's.
+        copy: whether the session's copy of it signs, which the program has SoftHSM do, too.
     """
 
     folder: Path
     key: TokenKey
+    copy: bool
 
     def prepare(self, place: int, count: int) -> Callable[[], None]:  # noqa: ARG002 - all places do the same
         """The work for `count` signatures."""
         from batch_issuer.authority.token_calls import sign_with  # noqa: PLC0415 - python-pkcs11 is an extra
-        from batch_issuer.authority.token_keys import private_key  # noqa: PLC0415 - python-pkcs11 is an extra
+        from batch_issuer.authority.token_keys import private_key, session_copy  # noqa: PLC0415 - python-pkcs11 is an extra
         from batch_issuer.authority.token_session import open_session  # noqa: PLC0415 - python-pkcs11 is an extra
 
-        os.environ[_CONFIGURATION] = str(self.folder / "softhsm2.conf")  # the fork server may be older than the token
+        os.environ[_CONFIGURATION] = str(self.folder / _CONF)  # the fork server may be older than the token
         session = open_session(self.key.module, self.key.token, self.key.pin)
-        sign = sign_with(self.key.module, session, private_key(session, self.key.label))
+        key = private_key(session, self.key.label)
+        sign = sign_with(self.key.module, session, (session_copy(session, key) if self.copy else None) or key)
         digest = bytes(range(32))
 
         def work(signatures: int = count) -> None:
