@@ -50,6 +50,15 @@ from tls_servers import (
     tls_server,
 )
 
+from batch_issuer.benchmark.workload import temporary_workload
+from batch_issuer.errors import RunFailedError
+
+sys.path.append(str(Path(__file__).parents[1]))  # benchmarks is not installed
+
+from benchmarks import goals, handshakes, tables
+from benchmarks.results import Results
+from benchmarks.sections import Scale, Section
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -60,6 +69,11 @@ PKI = Path("pki")
 OUT = Path("issued")
 HOST = "gw.example.com"
 ROOT, DEVICE = "/repo/1.root.json", "/device"
+
+MACHINE: dict[str, str | int] = dict.fromkeys(
+    ("cpu", "cores", "kernel", "file_system", "python", "cryptography", "openssl", "pyarrow", "numpy", "batch_issuer"),
+    "",
+)
 
 pytestmark = pytest.mark.usefixtures("work")
 
@@ -222,6 +236,17 @@ def test_the_gateway_of_the_run_is_the_default() -> None:
         ran = run("gateway", "probe", "issued", "--server-name", HOST, "-q")
     assert (ran.code, server.asked(DEVICE)) == (0, UUIDS)
     assert ran.out.startswith(f"8 of 8 devices probed at localhost:{server.port} in ")
+
+
+def test_one_after_the_other_nobody_speaks_for_another() -> None:
+    issued()
+    replace(2, "pkey.pem", bundle_file(3, "pkey.pem").read_bytes())
+    replace(4, "root.crt", bundle_file(5, "client.pem").read_bytes())
+    with gateway() as server:
+        found = failures(server, "--concurrency", "1")
+    assert [(code, count) for code, count, _ in found] == [("bundle-damaged", 1), ("server-untrusted", 1)]
+    assert server.asked(ROOT) == server.asked(DEVICE) == [UUIDS[place] for place in (0, 1, 3, 5, 6, 7)]
+    assert server.resumed == 0
 
 
 # Where the gateway is ------------------------------------------------------------------------------------------------
@@ -545,6 +570,14 @@ def test_an_answer_that_breaks_off(answer: Callable[[Any], bytes]) -> None:
     assert len(calls) == server.connections == 8
 
 
+def test_a_gateway_that_wants_a_connection_for_each_request() -> None:
+    issued()
+    closing = b"Connection: close\r\nContent-Length:"
+    with gateway(lambda request: good_gateway(request).replace(b"Content-Length:", closing)) as server:
+        values = report(server)
+    assert (values["passed"], values["unconfirmed"], server.connections, server.resumed) == (8, 0, 16, 0)
+
+
 def test_a_gateway_that_hangs_up_after_the_first_answer() -> None:
     issued()
     with gateway(lambda request: good_gateway(request) if request.path == ROOT else None) as server:
@@ -572,7 +605,7 @@ def test_a_gateway_that_does_not_answer_in_time(forever: threading.Event) -> Non
         return good_gateway(request)
 
     with gateway(answer) as server:
-        found = failures(server, "--timeout", "2")
+        found = failures(server, "--timeout", "4")
         forever.set()
     assert found == [("timeout", 3, "GET /device")]
 
@@ -947,3 +980,45 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     assert done.stderr == (
         "error: this command needs aiohttp, which is not installed\nhint: pip install 'batch-issuer[gateway]'\n"
     )
+
+
+# The benchmark -------------------------------------------------------------------------------------------------------
+
+
+def test_the_benchmark_measures_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshakes, "_S_TIME_SECONDS", 1)
+    scale = Scale(1000, 1, (1, 2))
+    with temporary_workload(tmp_path) as workload:
+        before = contents(workload.folder)
+        one = handshakes.handshake_round(workload, scale)
+        assert set(contents(workload.folder)) - set(before) <= {
+            "devices-10.parquet", "report.json", "gateway-token", "gateway-errors"
+        }  # fmt: skip
+    probed, timed = one["gateway probe"], one["openssl s_time"]
+    assert probed["of_s_time"] == probed["handshakes_per_second"] / timed["handshakes_per_second"] > 0
+    measured = Results("2026-11-23", {}, {"handshakes": Section({"workers": [1, 2]}, [one])})
+    assert len(list(goals.verdicts(measured))) == 1
+
+
+def test_the_benchmarks_sentence() -> None:
+    one = {
+        "gateway probe": {"handshakes_per_second": 450.4, "of_s_time": 0.6},
+        "openssl s_time": {"handshakes_per_second": 1750.0},
+    }
+    measured = Results("2026-11-23", MACHINE, {"handshakes": Section({"workers": [1, 2]}, [one])})
+    assert tables.markdown(measured).splitlines()[0] == (
+        "`gateway probe` against `gateway serve`, both on this machine: 450 devices/s, each with its own key, a full "
+        "mutual-TLS handshake and two requests; 2 processes of `openssl s_time -new`, which make handshakes alone with "
+        "one key: 1,750/s (ratio 0.60)."
+    )
+    assert list(goals.verdicts(measured)) == [
+        "met     gateway probe: handshakes per second must be at least 300.00; it is 450.40 (450.40 to 450.40)"
+    ]
+
+
+def test_a_benchmark_whose_server_does_not_start(tmp_path: Path) -> None:
+    with temporary_workload(tmp_path) as workload:
+        (workload.pki / "tls-crt").unlink()
+        with pytest.raises(RunFailedError, match="`batch-issuer gateway serve` has no gateway"):
+            handshakes.handshake_round(workload, Scale(100, 1, (1,)))
+    assert [path.name for path in tmp_path.iterdir()] == ["pki"]

@@ -24,9 +24,7 @@ _SEEDS = 1 << 32
 
 @click.command(cls=Command)
 @click.argument("out", type=FOLDER)
-@click.option(
-    "--gateway", metavar="HOST:PORT", show_default="the run's", help="Where to connect. Its name may be another one."
-)
+@click.option("--gateway", metavar="HOST:PORT", show_default="the run's", help="Where to connect.")
 @click.option(
     "--server-name", metavar="NAME", show_default="the run's gateway", help="What its certificate must be for."
 )

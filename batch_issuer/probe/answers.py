@@ -29,7 +29,8 @@ def check_status(path: str, status: int, body: bytes, device_uuid: str) -> None:
         device_uuid: who asked.
 
     Raises:
-        ProbeError: it was refused: `no-certificate`, `deleted`, `ca-disabled`, `key-changed`, or `http-status` for anything else.
+        ProbeError: it was refused: `no-certificate`, `deleted`, `ca-disabled`, `key-changed` by the answer's words,
+            `http-status` for anything else.
     """
     if status == _OK:
         return

@@ -17,39 +17,48 @@ from batch_issuer.probe.faults import ProbeError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["device_context", "is_production"]
+__all__ = ["DeviceContexts", "is_production"]
 
 _PRODUCTION = "production"
 _MISMATCH = "KEY_VALUES_MISMATCH"
 
 
-def device_context(files: Mapping[str, bytes]) -> ssl.SSLContext:
-    """TLS as the device speaks it: its key and certificate, and nobody trusted but its root.crt.
+class DeviceContexts:
+    """TLS as devices speak it: each with its own key and certificate, and nobody trusted but its root.crt.
 
-    Each device gets a context of its own, so that nothing of one, a session least of all, can serve another.
-
-    Args:
-        files: the bundle's, by name.
-
-    Raises:
-        ProbeError: `bundle-damaged`: one is missing or cannot be used, or the key is not the certificate's.
-        OSError: as memfd_create(2), write(2).
+    A context is one device's at a time. It is then given the next one's key and certificate, as making it and reading
+    the root once more would take 0.3 ms of the 1.9 ms of one core that a device costs (the key and the certificate
+    take 0.5 ms, the handshake 0.4 ms). No session outlives a connection in it: every handshake is a full one.
     """
-    for name in (PRIVATE_KEY, CERTIFICATE, ROOT):
-        if name not in files:
-            raise ProbeError("bundle-damaged", f"it has no {name}")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(cadata=files[ROOT].decode("ascii"))
-    except (ssl.SSLError, ValueError):
-        raise ProbeError("bundle-damaged", f"{ROOT} is no certificate in PEM") from None
-    with _in_memory(files[CERTIFICATE]) as certificate, _in_memory(files[PRIVATE_KEY]) as key:
+
+    def __init__(self) -> None:
+        self._root = b""
+        self._spare: list[ssl.SSLContext] = []
+
+    @contextmanager
+    def of_device(self, files: Mapping[str, bytes]) -> Iterator[ssl.SSLContext]:
+        """The context of a device, for as long as the block runs.
+
+        Args:
+            files: the bundle's, by name.
+
+        Raises:
+            ProbeError: `bundle-damaged`: one is missing or cannot be used, or the key is not the certificate's.
+            OSError: as memfd_create(2), write(2).
+        """
+        for name in (PRIVATE_KEY, CERTIFICATE, ROOT):
+            if name not in files:
+                raise ProbeError("bundle-damaged", f"it has no {name}")
+        root = files[ROOT]
+        if root != self._root:
+            self._root, self._spare = root, []
+        context = self._spare.pop() if self._spare else _trusting(root)
+        _load(context, files)  # one that fails here is not used again
         try:
-            # Without a password OpenSSL would ask the terminal for that of an encrypted key.
-            context.load_cert_chain(certificate, key, password=lambda: "")
-        except (ssl.SSLError, ValueError) as error:
-            raise ProbeError("bundle-damaged", _reason(error)) from None
-    return context
+            yield context
+        finally:
+            if root == self._root:
+                self._spare.append(context)
 
 
 def is_production(certificate: bytes, device_uuid: str) -> bool:
@@ -73,6 +82,24 @@ def is_production(certificate: bytes, device_uuid: str) -> bool:
     if names != [device_uuid]:
         raise ProbeError("bundle-damaged", f"{CERTIFICATE} is not for this device")
     return _PRODUCTION in categories
+
+
+def _trusting(root: bytes) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cadata=root.decode("ascii"))
+    except (ssl.SSLError, ValueError):
+        raise ProbeError("bundle-damaged", f"{ROOT} is no certificate in PEM") from None
+    return context
+
+
+def _load(context: ssl.SSLContext, files: Mapping[str, bytes]) -> None:
+    with _in_memory(files[CERTIFICATE]) as certificate, _in_memory(files[PRIVATE_KEY]) as key:
+        try:
+            # Without a password OpenSSL would ask the terminal for that of an encrypted key.
+            context.load_cert_chain(certificate, key, password=lambda: "")
+        except (ssl.SSLError, ValueError) as error:
+            raise ProbeError("bundle-damaged", _reason(error)) from None
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A probe from its first device to its last: many at a time, in one process.
 
-One process is enough: it brings 490 devices a second through handshake and requests, beside a gateway on the other
+One process is enough: it brings 580 devices a second through handshake and requests, beside a gateway on the other
 of two cores. What it holds per device is counted in octets.
 """
 
