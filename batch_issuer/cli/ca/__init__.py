@@ -21,6 +21,9 @@ def ca() -> None:
     Alone, or with a factory's API (--api URL), which then holds the keys of the gateway and of the online-ca. A
     command that is interrupted can be given again.
     """
+    from batch_issuer.processes import forbid_core_dumps
+
+    forbid_core_dumps()
 
 
 for command in (create, show, add_device_ca, update, rotate_tls, disable, enable, revoke, sign):
