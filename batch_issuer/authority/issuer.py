@@ -127,12 +127,11 @@ def _check_there(directory: PkiDirectory, paths: tuple[Path, ...]) -> None:
             f"the PKI directory {directory.path} does not exist",
             hint="--pki names another one; `batch-issuer ca create DIR --factory NAME` makes one",
         )
-    if missing := ", ".join(path.name for path in paths if not path.exists()):
-        raise AuthorityError(
-            f"the PKI directory {directory.path} lacks {missing}",
-            hint="--pki names another directory, --ca-name another device CA in it; of a key in a token, --hsm-module "
-            "and --hsm-token-label say where it is",
-        )
+    if missing := [path.name for path in paths if not path.exists()]:
+        hint = "--pki names another directory, --ca-name another device CA in it"
+        if all(name.endswith(".key") for name in missing):
+            hint += "; of a key in a token, --hsm-module and --hsm-token-label say where it is"
+        raise AuthorityError(f"the PKI directory {directory.path} lacks {', '.join(missing)}", hint=hint)
 
 
 def _check_active(directory: PkiDirectory, root: x509.Certificate, file: str, ca: x509.Certificate) -> None:
