@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_manifest, check_same, check_space
 from batch_issuer.batch.claim import Claim, check_folder
+from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.part import PartDone, PartWork
 from batch_issuer.batch.plan import make_plan, open_manifest
 from batch_issuer.batch.summary import Summary
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from batch_issuer.authority.issuer import Issuer
     from batch_issuer.authority.signers import Passphrase
+    from batch_issuer.authority.tokens import Token
     from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.devices import Rejection
@@ -72,28 +74,33 @@ class DryRun:
         rejections: the findings about the rows that it would reject.
         warnings: sentences for the user.
         octets: about what it would write.
+        seconds: about what it would take.
     """
 
     record: RunRecord
     rejections: tuple[Rejection, ...]
     warnings: tuple[str, ...]
     octets: int
+    seconds: float
 
 
-def dry_run(request: RunRequest, *, now: datetime, passphrase: Passphrase | None = None) -> DryRun:
+def dry_run(
+    request: RunRequest, *, now: datetime, passphrase: Passphrase | None = None, token: Token | None = None
+) -> DryRun:
     """All of the plan's checks, and nothing written; of a run to be resumed, whether it could be.
 
     Raises:
         BatchIssuerError: as `issue`, where it would refuse.
     """
     folder = OutputFolder(request.out)
-    issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase)
+    issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
     resuming = check_folder(folder, resume=request.resume)
     plan = make_plan(request, issuer, open_manifest(request, None), now=now, spill=None)
     record = check_same(read_record(folder.record), plan.record, now=now) if resuming else plan.record
     existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
     footprint = check_space(record, issuer.root, existing, spilled=0)
-    return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets)
+    seconds = seconds_for(record.accepted, request.workers, issuer.key.open())
+    return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets, seconds)
 
 
 def issue(
@@ -102,6 +109,7 @@ def issue(
     *,
     now: datetime,
     passphrase: Passphrase | None = None,
+    token: Token | None = None,
 ) -> Summary:
     """Issue every device of a manifest: the main job.
 
@@ -110,6 +118,7 @@ def issue(
         observer: who watches.
         now: UTC.
         passphrase: gives the passphrase of an encrypted CA key, by the key's file name.
+        token: where the CA's key is, if it is no file.
 
     Raises:
         RefusedError: something is not fit; nothing was made.
@@ -123,7 +132,7 @@ def issue(
         if claim.resuming and folder.summary.exists():
             return _already_finished(request, folder, claim, observer)
         try:
-            issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase)
+            issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
             plan = _plan(request, issuer, folder, claim, now)
         except OSError as error:
             claim.abandon()

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from batch_issuer import profiles
 from batch_issuer.authority.checks import read_certificate
 from batch_issuer.authority.device_cas import read_device_cas, recorded_device_cas
 from batch_issuer.authority.hierarchy import sign_device_ca
-from batch_issuer.authority.layout import replace_keeping_old, write_certificate, write_key
+from batch_issuer.authority.layout import replace_keeping_old, write_certificate
 from batch_issuer.authority.names import text_fault
 from batch_issuer.authority.revocation import DISABLED, ORDER_LIFETIME, make_crl, read_revocations
 from batch_issuer.authority.root import load_root
-from batch_issuer.authority.signers import is_encrypted
 from batch_issuer.ceremony.backend import Change
 from batch_issuer.ceremony.directory import (
     locked,
@@ -26,6 +24,7 @@ from batch_issuer.ceremony.directory import (
     record_revocations,
     telling_of_disk,
 )
+from batch_issuer.ceremony.new_keys import free_label, new_key, passphrase_of_keys
 from batch_issuer.ceremony.signing import sign_online_ca
 from batch_issuer.errors import ApiError, AuthorityError
 from batch_issuer.files import sync_directory
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from batch_issuer.authority.layout import PkiDirectory
     from batch_issuer.authority.root import Root
     from batch_issuer.authority.signers import Passphrase
+    from batch_issuer.authority.tokens import Token
     from batch_issuer.ceremony.backend import Backend, Known
 
 __all__ = ["add_local_ca", "add_online_ca", "replace_device_cas", "send_all", "whole"]
@@ -71,8 +71,10 @@ def add_local_ca(
     common_name: str | None,
     now: datetime,
     passphrase: Passphrase | None = None,
+    token: Token | None = None,
+    in_token: bool = False,
 ) -> x509.Certificate:
-    """Make a device CA whose key the factory holds, encrypted as the root's key is, and add it to the list.
+    """Make a device CA whose key the factory holds, encrypted as the directory's keys are, and add it to the list.
 
     Args:
         pki: the directory.
@@ -80,28 +82,30 @@ def add_local_ca(
         name: of its files, without their suffix.
         common_name: its common name; None for `fio-` and the backend's user, or `fio-` and `name`.
         now: when its validity begins, UTC.
-        passphrase: of the root's key.
+        passphrase: of the directory's encrypted keys.
+        token: where the root's key is, if it is no file.
+        in_token: whether the new key is made in the token and stays there, labelled `name`.
 
     Raises:
-        AuthorityError: there is such a CA, or the directory is not what it should be.
+        AuthorityError: there is such a CA, or the directory or the token is not what it should be.
+        RunFailedError: the token fails.
         ApiError: the backend refuses; the CA is in the directory, and `send_all` tells the backend.
         BatchIssuerError: a file could not be written.
     """
     with locked(pki):
         key_path, path = pki.ca_key(name), pki.ca_certificate(name)
         _check_free(pki, path, key_path)
-        root = load_root(pki.path, now=now, passphrase=passphrase)
+        root = load_root(pki.path, now=now, passphrase=passphrase, token=token)
+        place = free_label(token, name) if in_token else None
         known = whole(backend, root.certificate)
-        if common_name is None:
-            common_name = f"fio-{backend.user_id() or name}"
-        if fault := text_fault(common_name):
-            raise AuthorityError(f"a CA's common name {fault}: {common_name!r}")
-        secret = passphrase(pki.root_key.name) if passphrase is not None and is_encrypted(pki.root_key) else None
-        key = ec.generate_private_key(ec.SECP256R1())
-        ca = sign_device_ca(root, profiles.factory_name(common_name, root.factory), key.public_key(), now=now)
-        with telling_of_disk(pki, f"make room or give permission; take away {key_path.name} if it is there; again"):
+        subject = profiles.factory_name(_common_name(common_name, backend, name), root.factory)
+        secret = None if in_token else passphrase_of_keys(pki, passphrase)
+        key = new_key(place)
+        ca = sign_device_ca(root, subject, key.public, now=now)
+        left = f"the key {name!r} in the token" if in_token else key_path.name
+        with telling_of_disk(pki, f"make room or give permission; take away {left} if it is there; again"):
             record_pending(pki, ca)
-            write_key(key_path, key, secret)
+            key.write(key_path, secret)
             write_certificate(path, ca)
             sync_directory(pki.path)
         _add(pki, backend, known, ca, root)
@@ -109,7 +113,12 @@ def add_local_ca(
 
 
 def add_online_ca(
-    pki: PkiDirectory, backend: Backend, *, now: datetime, passphrase: Passphrase | None = None
+    pki: PkiDirectory,
+    backend: Backend,
+    *,
+    now: datetime,
+    passphrase: Passphrase | None = None,
+    token: Token | None = None,
 ) -> x509.Certificate:
     """Sign a new online-ca; the one before stays in the list, so that its devices may connect.
 
@@ -120,7 +129,7 @@ def add_online_ca(
         BatchIssuerError: a file could not be written.
     """
     with locked(pki):
-        root = load_root(pki.path, now=now, passphrase=passphrase)
+        root = load_root(pki.path, now=now, passphrase=passphrase, token=token)
         known = whole(backend, root.certificate)
         csr = backend.request(online_ca=True).online_ca
         if csr is None:
@@ -135,7 +144,14 @@ def add_online_ca(
 
 
 def replace_device_cas(
-    pki: PkiDirectory, backend: Backend, text: bytes, what: str, *, now: datetime, passphrase: Passphrase | None = None
+    pki: PkiDirectory,
+    backend: Backend,
+    text: bytes,
+    what: str,
+    *,
+    now: datetime,
+    passphrase: Passphrase | None = None,
+    token: Token | None = None,
 ) -> tuple[x509.Certificate, ...]:
     """Make a PEM text the whole list of device CAs. A revoked CA that it holds is trusted again.
 
@@ -153,7 +169,8 @@ def replace_device_cas(
         before = read_revocations(pki.revocations, root)
         listed = {ca.serial_number for ca in wanted}
         reasons = {n: why for n, why in before.reasons.items() if n not in listed or why == DISABLED}
-        signer = load_root(pki.path, now=now, passphrase=passphrase) if reasons != before.reasons else None
+        changes = reasons != before.reasons
+        signer = load_root(pki.path, now=now, passphrase=passphrase, token=token) if changes else None
         backend.change(Change(device_cas=wanted))
         with telling_of_disk(pki, _ROOM):
             record_device_cas(pki, wanted, root)
@@ -163,7 +180,12 @@ def replace_device_cas(
 
 
 def send_all(
-    pki: PkiDirectory, backend: Backend, *, now: datetime, passphrase: Passphrase | None = None
+    pki: PkiDirectory,
+    backend: Backend,
+    *,
+    now: datetime,
+    passphrase: Passphrase | None = None,
+    token: Token | None = None,
 ) -> tuple[x509.Certificate, ...]:
     """Finish a ceremony whose last step failed: tell the backend what it does not know yet.
 
@@ -186,7 +208,7 @@ def send_all(
         disabled = there & {serial for serial, reason in reasons.items() if reason == DISABLED}
         order = None
         if disabled:
-            signer = load_root(pki.path, now=now, passphrase=passphrase)
+            signer = load_root(pki.path, now=now, passphrase=passphrase, token=token)
             order = make_crl(signer, dict.fromkeys(disabled, DISABLED), number=1, now=now, until=now + ORDER_LIFETIME)
         tls = read_certificate(pki.tls_certificate) if pki.tls_certificate.exists() else None
         if pki.tls_key.exists() or (known is not None and known.tls is not None):
@@ -212,6 +234,13 @@ def _check_free(pki: PkiDirectory, path: Path, key_path: Path) -> None:
             f"{pki.path} has a {key_path.name} already",
             hint=f"it has no {path.name}: if a command was stopped here, take the key away, nobody has used it",
         )
+
+
+def _common_name(asked: str | None, backend: Backend, name: str) -> str:
+    common_name = f"fio-{backend.user_id() or name}" if asked is None else asked
+    if fault := text_fault(common_name):
+        raise AuthorityError(f"a CA's common name {fault}: {common_name!r}")
+    return common_name
 
 
 def _add(pki: PkiDirectory, backend: Backend, known: Known, ca: x509.Certificate, root: Root) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from batch_issuer.authority.layout import PkiDirectory
     from batch_issuer.authority.root import Root
     from batch_issuer.authority.signers import Passphrase
+    from batch_issuer.authority.tokens import Token
     from batch_issuer.ceremony.backend import Backend, Known
 
 __all__ = ["change_state", "serials_of"]
@@ -59,6 +60,7 @@ def change_state(
     now: datetime,
     dry_run: bool = False,
     passphrase: Passphrase | None = None,
+    token: Token | None = None,
 ) -> bytes:
     """Disable, revoke or enable device CAs; returns the list that says so, PEM.
 
@@ -70,6 +72,7 @@ def change_state(
         now: UTC.
         dry_run: only make the list.
         passphrase: of the root's key.
+        token: where the root's key is, if it is no file.
 
     Raises:
         AuthorityError: a serial number is not one of a CA in force, or for ENABLED of a disabled one; nothing was done.
@@ -77,7 +80,7 @@ def change_state(
         BatchIssuerError: a file could not be written.
     """
     with locked(pki):
-        root = load_root(pki.path, now=now, passphrase=passphrase)
+        root = load_root(pki.path, now=now, passphrase=passphrase, token=token)
         known = whole(backend, root.certificate)
         recorded = read_revocations(pki.revocations, root.certificate).reasons
         _check_listed(known, recorded, serials, reason)
