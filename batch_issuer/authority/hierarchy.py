@@ -1,4 +1,4 @@
-"""What the root signs: itself, device CAs, and certificates of servers.
+"""What the root signs: itself, device CAs, and certificates of servers and of signers of outputs.
 
 Sources: the profiles of `profiles`; fioctl's lifetimes, in calendar years.
 """
@@ -33,6 +33,7 @@ __all__ = [
     "sign_device_ca",
     "sign_request",
     "sign_server",
+    "sign_signer",
 ]
 
 ROOT_YEARS = 20
@@ -71,6 +72,13 @@ def sign_device_ca(
 ) -> x509.Certificate:
     """The certificate of a device CA below the root: local-ca, online-ca."""
     return _signed(root, profiles.DEVICE_CA, subject, public_key, names=(), now=now)
+
+
+def sign_signer(
+    root: Root, subject: x509.Name, public_key: ec.EllipticCurvePublicKey, *, now: datetime
+) -> x509.Certificate:
+    """The certificate of a signer of outputs: no CA's, and for no connection."""
+    return _signed(root, profiles.SIGNER, subject, public_key, names=(), now=now)
 
 
 def sign_server(
