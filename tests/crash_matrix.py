@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 DEVICES = 7
 PART_SIZE = 3
+SIGNER = "batch-signer"
 
 
 class Silent:
@@ -55,6 +56,7 @@ def request(bundle_format: str, pki: Path, folder: Path, out: Path) -> RunReques
         hardware_id="hw",
         resume=True,
         manifest_format="parquet",
+        sign_with=SIGNER,
     )
 
 
@@ -131,6 +133,7 @@ def _audit(code: int, asked: RunRequest, wanted: list[str], ca: x509.Certificate
         before = audit.check_interrupted(out) if out.exists() else {}
         run(asked)
         audit.check_finished(out, wanted, ca, before)
+        audit.check_signature(out, asked.pki)
 
     return "the audit or the resumed run failed" if in_child(resume_and_check) else None
 

@@ -14,6 +14,7 @@ from random import Random
 import audit
 import pytest
 import runs
+from crash_matrix import SIGNER
 from cryptography import x509
 from pki import make_pki
 
@@ -25,7 +26,7 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pki")
-    make_pki(folder)
+    make_pki(folder, signer=SIGNER)
     return folder
 
 
