@@ -274,6 +274,7 @@ def _make_once(path: Path) -> None:
 
 def _already_finished(request: RunRequest, folder: OutputFolder, claim: Claim, observer: Observer) -> Summary:
     """A finished run, if it is the one that is asked for: what is left of its own folder goes; no key is needed."""
+    claim.finish()
     record = read_record(folder.record)
     with open_manifest(request, None) as file:
         check_manifest(record, hashlib.file_digest(file, "sha256").hexdigest())
@@ -283,7 +284,6 @@ def _already_finished(request: RunRequest, folder: OutputFolder, claim: Claim, o
     except (ValueError, TypeError, KeyError) as error:
         message = f"{folder.summary} is damaged: {error}"
         raise OutputError(message, hint="`batch-issuer verify` checks the rest") from None
-    claim.finish()
     observer.say("the run is finished already: nothing to do")
     return replace(summary, finished_before=True)
 

@@ -16,8 +16,9 @@ from batch_issuer.output.folder import BUNDLES, OutputFolder
 from batch_issuer.verification.bundle import BundleChecker
 from batch_issuer.verification.finding import Fault, Findings
 from batch_issuer.verification.readable import shown_text
+from batch_issuer.verification.regular import file_sha256
 from batch_issuer.verification.rows import decode_rows
-from batch_issuer.verification.sums import file_sha256, span_faults
+from batch_issuer.verification.sums import span_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,14 +5,17 @@ Sources: RFC 5652 sections 3, 5 and 11; RFC 5754 section 2.2 and 3.2; RFC 5758 s
 
 from __future__ import annotations
 
+import os
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 from batch_issuer.verification.anchors import issued_by
@@ -20,7 +23,7 @@ from batch_issuer.verification.der import DerError, content, element, split
 from batch_issuer.verification.finding import Fault
 from batch_issuer.verification.profile import ECDSA_SHA256, INTEGER, SEQUENCE
 from batch_issuer.verification.readable import moment, printable, shown
-from batch_issuer.verification.sums import file_sha256
+from batch_issuer.verification.regular import file_octets, file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from batch_issuer.verification.anchors import Anchors
 
 __all__ = ["signature_faults", "signer_faults", "signer_name"]
+
+_LARGEST = 1 << 16
+"""Octets of a signature, at most."""
 
 _OCTET_STRING, _SET, _EXPLICIT_0 = 0x04, 0x31, 0xA0
 _VERSION_1 = bytes.fromhex("020101")
@@ -43,6 +49,16 @@ _SHA256 = tuple(bytes.fromhex(form) for form in ("300d06096086480165030402010500
 _CONTENT_TYPE = bytes.fromhex("3018 06092a864886f70d010903 310b") + _DATA
 _SIGNING_TIME = bytes.fromhex("06092a864886f70d010905")
 _MESSAGE_DIGEST = bytes.fromhex("06092a864886f70d010904")
+
+
+_UNREADABLE = (
+    CryptographyDeprecationWarning,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises of octets that are no certificate that can be read, beside ValueError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +103,13 @@ def signature_faults(folder: OutputFolder, record: RunRecord, root: bytes) -> It
         record: what was asked.
         root: the root's certificate, DER.
     """
+    octets = file_octets(folder.signature, _LARGEST)
+    if octets is None and os.path.lexists(folder.signature):
+        yield Fault("signature-encoding", f"it is no regular file of at most {_LARGEST} octets")
+    if octets is None:
+        return
     try:
-        signed = _read(folder.signature.read_bytes())
-    except OSError:
-        return  # that it is not there, or is no file, is found where the folder is checked
+        signed = _read(octets)
     except ValueError as error:
         yield Fault("signature-encoding", f"it is no detached CMS signature of the one form: {error}")
         return
@@ -105,18 +124,35 @@ def signature_faults(folder: OutputFolder, record: RunRecord, root: bytes) -> It
 
 def _recorded(record: RunRecord) -> bytes:
     try:
-        certificate = x509.load_pem_x509_certificate((record.signer_certificate or "").encode())
+        return x509.load_pem_x509_certificate((record.signer_certificate or "").encode()).public_bytes(Encoding.DER)
     except ValueError:
         return b""
-    return certificate.public_bytes(Encoding.DER)
 
 
 def _subject(certificate: bytes) -> str:
     try:
-        subject = x509.load_der_x509_certificate(certificate).subject.rfc4514_string()
+        return printable(_load(certificate)[0].subject.rfc4514_string())
     except ValueError:
         return "a certificate that cannot be read"
-    return printable(subject)
+
+
+def _load(der: bytes) -> tuple[x509.Certificate, ec.EllipticCurvePublicKey]:
+    """A certificate whose names and extensions can be read, and its P-256 key.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            certificate = x509.load_der_x509_certificate(der)
+            key = certificate.public_key()
+            _ = certificate.subject, certificate.issuer, certificate.extensions
+    except (*_UNREADABLE, ValueError) as error:
+        raise ValueError(f"it cannot be read: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("its key is not a P-256 key")  # noqa: TRY004 - a value from outside
+    return certificate, key
 
 
 def _read(der: bytes) -> _Signed:
@@ -179,11 +215,8 @@ def _issuer_and_serial(certificate: bytes) -> bytes:
 
 def _certificate_faults(signed: _Signed, record: RunRecord, root: bytes) -> Iterator[Fault]:
     try:
-        certificate = x509.load_der_x509_certificate(signed.certificate)
-        key, extensions = certificate.public_key(), list(certificate.extensions)
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise ValueError("its key is not a P-256 key")  # noqa: TRY004, TRY301 - a value from outside
-    except (ValueError, x509.DuplicateExtension) as error:
+        certificate, key = _load(signed.certificate)
+    except ValueError as error:
         yield Fault("signature-certificate", f"the signer's certificate cannot be used: {error}")
         return
     try:
@@ -196,7 +229,7 @@ def _certificate_faults(signed: _Signed, record: RunRecord, root: bytes) -> Iter
     if units != [record.factory]:
         wrong = f"the signer's OU is {units}, expected the run's factory {record.factory!r}"
         yield Fault("signature-certificate", wrong)
-    yield from _use_faults(extensions)
+    yield from _use_faults(certificate.extensions)
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begins <= signed.time <= ends:
         window = f"{begins:%FT%TZ} to {ends:%FT%TZ}"
@@ -208,7 +241,7 @@ def _certificate_faults(signed: _Signed, record: RunRecord, root: bytes) -> Iter
         yield Fault("signature-time", wrong)
 
 
-def _use_faults(extensions: list[x509.Extension[x509.ExtensionType]]) -> Iterator[Fault]:
+def _use_faults(extensions: x509.Extensions) -> Iterator[Fault]:
     """A signer is for signatures on data alone: no CA's key, no server's and no device's signs a run."""
     values = {type(extension.value): extension.value for extension in extensions}
     constraints, usage = values.get(x509.BasicConstraints), values.get(x509.KeyUsage)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import mmap
 import os
 import re
-import stat
 from contextlib import contextmanager
-from hashlib import file_digest
 from typing import TYPE_CHECKING
 
 from batch_issuer.output.folder import BUNDLES
 from batch_issuer.verification.finding import Fault
 from batch_issuer.verification.readable import shown_text
+from batch_issuer.verification.regular import file_sha256, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
 
-__all__ = ["SumsWalk", "file_sha256", "open_sums", "span_faults"]
+__all__ = ["SumsWalk", "open_sums", "span_faults"]
 
 _SUMS = "SHA256SUMS"
 # What `sha256sum` writes: the digest in lower case, two spaces, the path; a path that needs no escapes (GNU coreutils).
@@ -40,13 +39,11 @@ _FILES_EACH = 4
 _SLACK = 1 << 16
 """Octets of lines that do not belong there, and yet do not hide those that do."""
 
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
 
 @contextmanager
 def open_sums(path: Path) -> Iterator[SumsWalk | None]:
     """SHA256SUMS, to be gone through; None if it is not there or no regular file, which is found elsewhere."""
-    with _opened(path) as fd:
+    with opened(path) as fd:
         if fd is None:
             yield None
         elif not os.fstat(fd).st_size:
@@ -104,23 +101,9 @@ def span_faults(path: Path, span: tuple[int, int], found: dict[str, str | None])
         found: every file that there is of the stretch's bundles, by its place below the output folder, with the digest
             of what it holds; None for what could not be read.
     """
-    with _opened(path) as fd:
+    with opened(path) as fd:
         text = b"" if fd is None else os.pread(fd, span[1] - span[0], span[0])
     yield from _line_faults(_lines(text, 0), found)
-
-
-def file_sha256(path: Path, most: int | None = None) -> str | None:
-    """The digest of a regular file's octets, hex; no link is followed. None if it cannot be read.
-
-    Args:
-        path: the file.
-        most: octets that it can have if it is what it should be; a hole of a terabyte is not read.
-    """
-    with _opened(path) as fd:
-        if fd is None or (most is not None and os.fstat(fd).st_size > most):
-            return None
-        with os.fdopen(os.dup(fd), "rb", buffering=0) as file:
-            return file_digest(file, "sha256").hexdigest()
 
 
 def _line_faults(lines: Iterable[bytes], found: dict[str, str | None]) -> Iterator[tuple[str, Fault]]:
@@ -161,17 +144,3 @@ def _lines(text: mmap.mmap | bytes, start: int) -> Iterator[bytes]:
         end = len(text) if end < 0 else end
         yield text[start:end]
         start = end + 1
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int | None]:
-    """A regular file's descriptor; None if it is none, or cannot be opened: that is found where kinds are checked."""
-    try:
-        fd = os.open(path, _OPEN)
-    except OSError:
-        yield None
-        return
-    try:
-        yield fd if stat.S_ISREG(os.fstat(fd).st_mode) else None
-    finally:
-        os.close(fd)
