@@ -54,7 +54,7 @@ def main(
     short: bool,
     readme: bool,
 ) -> None:
-    """Measure rates by format, growth, shell to shell and verification; write results, tables, and a chart of them."""
+    """Measure rates by format, growth, shell to shell, verification, handshakes; write results, tables, and a chart."""
     if readme:
         _update(results)
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_issuer.benchmark.figures import Limit
+from benchmarks.handshakes import PROBE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,7 @@ GOALS = {
         Limit("issue 1,000", "wall_seconds", 1.5, at_most=True),
     ),
     "verify": tuple(Limit(kind, "devices_per_second", 11_000) for kind in ("parquet", "tar", "dir")),
+    "handshakes": (Limit(PROBE, "handshakes_per_second", 300),),
 }
 """By section; for the sizes that `python -m benchmarks` takes of itself, on a machine of two cores."""
 

@@ -1,4 +1,4 @@
-"""What the long benchmark measures, section by section: rates, growth with N, shell to shell, verification."""
+"""What the long benchmark measures: rates, growth with N, shell to shell, verification, handshakes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from batch_issuer.benchmark.loops import FloorLoop
 from batch_issuer.benchmark.rounds import USUAL_PART, Plan, measure_rounds, names_of
 from batch_issuer.benchmark.runs import Run, issued, run_program, verify_figures
 from batch_issuer.benchmark.together import rate_together
+from benchmarks.handshakes import handshake_round
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ __all__ = ["FORMATS", "KINDS", "Scale", "Section", "measure_sections"]
 
 FORMATS = ("parquet", "tar", "dir")
 
-KINDS = ("rates", "growth", "shell", "verify")
+KINDS = ("rates", "growth", "shell", "verify", "handshakes")
 """What `--only` may name."""
 
 _SHELL_DEVICES = 1000
@@ -54,7 +55,8 @@ class Scale:
     """How much is measured.
 
     Attributes:
-        devices: for the rates; growth goes from a twentieth to five times as many, verification checks half.
+        devices: for the rates; growth goes from a twentieth to five times as many, verification checks half, a
+            hundredth is probed.
         rounds: of each section.
         workers: the numbers of processes of the rates; the other sections take the last.
     """
@@ -88,7 +90,12 @@ def measure_sections(
             tell(f"rates with {workers} processes")
             plan = Plan(scale.devices, scale.rounds, workers, names_of(FORMATS))
             yield f"rates-{workers}", Section(asdict(plan), measure_rounds(workload, plan, tell))
-    others = {"growth": _growth_round, "shell": _shell_round, "verify": _verify_round}
+    others = {
+        "growth": _growth_round,
+        "shell": _shell_round,
+        "verify": _verify_round,
+        "handshakes": handshake_round,
+    }
     for name in (kind for kind in kinds if kind in others):
         rounds = []
         for number in range(1, scale.rounds + 1):

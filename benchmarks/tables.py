@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_issuer.benchmark.report import machine_lines
+from benchmarks.handshakes import PROBE, S_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from batch_issuer.benchmark.figures import Spread, Summary
     from benchmarks.results import Results
+    from benchmarks.sections import Section
 
 __all__ = ["LABELS", "markdown", "update_readme"]
 
@@ -108,9 +110,21 @@ def _others(results: Results) -> Iterator[str]:
             f"{figures['devices_per_second'].median:,.0f}/s as `{name}`" for name, figures in section.summary.items()
         )
         yield f"`verify` of {section.settings['devices'] // 2:,} devices: {rates}."
+    if "handshakes" in results.sections:
+        yield _handshakes(results.sections["handshakes"])
     if "shell" in results.sections:
         parts = [
             f"`{name}` {figures['wall_seconds'].median:.2f} s"
             for name, figures in results.sections["shell"].summary.items()
         ]
         yield f"Shell to shell: {', '.join(parts)}."
+
+
+def _handshakes(section: Section) -> str:
+    probe, s_time = (section.summary[name]["handshakes_per_second"].median for name in (PROBE, S_TIME))
+    ratio, processes = section.summary[PROBE]["of_s_time"].median, section.settings["workers"][-1]
+    return (
+        f"`gateway probe` against `gateway serve`, both on this machine: {probe:,.0f} devices/s, each with its own "
+        f"key, a full mutual-TLS handshake and two requests; {processes} processes of `openssl s_time -new`, which "
+        f"make handshakes alone with one key: {s_time:,.0f}/s (ratio {ratio:.2f})."
+    )

@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from judges import run
 from pki import NOW, key_pem, make_certificate, make_openssl_pki, make_pki, name, p256
 
+from batch_issuer.authority.device_cas import read_device_cas
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.authority.layout import PkiDirectory
 from batch_issuer.authority.revocation import DISABLED, ENABLED, REVOKED, Revocations, parse_crl, read_revocations
 from batch_issuer.ceremony.device_cas import add_local_ca, add_online_ca
-from batch_issuer.ceremony.directory import locked, read_bundle
+from batch_issuer.ceremony.directory import locked
 from batch_issuer.ceremony.local import LocalBackend
 from batch_issuer.ceremony.revoke import change_state
 from batch_issuer.ceremony.rotate import rotate_tls
@@ -139,9 +140,12 @@ def bad_lists(pki: Path, other: Path) -> Iterable[tuple[bytes, str]]:
     local = (pki / "local-ca.pem").read_bytes()
     yield b"", "must hold PEM certificates and nothing else; its PEM blocks are: none"
     yield (pki / "local-ca.key").read_bytes() + local, "its PEM blocks are: CERTIFICATE, EC PRIVATE KEY"
-    yield local[:300] + local[-60:], "must hold certificates as RFC 5280 has them; one is not"
-    yield local + local, "must hold every certificate once; one is there twice"
-    yield local + (pki / "factory_ca.pem").read_bytes(), "certificate 2 of cas.pem must be a device CA; it is the root"
+    yield local[:300] + local[-60:], "certificate 1 of cas.pem must be a certificate as RFC 5280 has it; it is not"
+    yield local + local, "must hold every certificate once; a serial number is there twice"
+    yield (
+        local + (pki / "factory_ca.pem").read_bytes(),
+        "2 of cas.pem must be a device CA; it has the root's own key",
+    )
     yield (pki / "tls-crt").read_bytes(), "certificate 1 of cas.pem must be a CA's certificate"
     yield (
         local + (other / "local-ca.pem").read_bytes(),
@@ -509,7 +513,7 @@ def _assert_works(directory: Path) -> None:
         keys = [directory / "gateway" / key, directory / "gateway" / f"{key}.bak"]
         public = [load_pem_private_key(path.read_bytes(), None).public_key() for path in keys if path.exists()]
         assert certificate(directory / file).public_key() in public
-    assert len(read_bundle((directory / "ca-crt").read_bytes(), "ca-crt", root, "root")) >= 2
+    assert len(read_device_cas((directory / "ca-crt").read_bytes(), "ca-crt", root, "root")) >= 2
     assert isinstance(read_revocations(directory / "ca-crl", root), Revocations)
     only_owner_reads(directory)
 
@@ -520,4 +524,4 @@ def test_a_foreign_bundle_of_another_key_is_no_bundle(pki: Path) -> None:
     root = certificate(pki / "factory_ca.pem")
     forged = make_certificate(name("fio-x", ("acme",)), key, root.subject, p256(), window=(NOW, NOW.replace(year=2030)))
     with pytest.raises(AuthorityError, match="must be signed by the key of root"):
-        read_bundle(forged.public_bytes(Encoding.PEM), "ca-crt", root, "root")
+        read_device_cas(forged.public_bytes(Encoding.PEM), "ca-crt", root, "root")

@@ -92,7 +92,9 @@ def is_argument(word: str) -> bool:
 
 def parts(line: str) -> Iterator[list[str]]:
     words: list[str] = []
-    for word in [*shlex.shlex(line, posix=True, punctuation_chars=True), ";"]:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True  # or a URL falls apart at its colon
+    for word in [*lexer, ";"]:
         if word not in SEPARATORS:
             words.append(word)
             continue

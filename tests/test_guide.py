@@ -200,6 +200,7 @@ def presented(factory: Factory) -> int:
     try:
         connection.connect()
         der = connection.sock.getpeercert(binary_form=True)
+        assert isinstance(der, bytes)
         return x509.load_der_x509_certificate(der).serial_number
     finally:
         connection.close()

@@ -440,7 +440,7 @@ def test_names_and_modes_in_the_folder(run: MadeRun) -> None:
     run.folder.rejects.symlink_to(run.out.parent / "rejects.csv")
     report = verify(run)
     assert report.counts == {"folder-kind": 1, "folder-mode": 2, "folder-unknown": 1, "run-leftover": 1}
-    (run.out / "notes.txt").rename(run.out / "report.html")
+    (run.out / "notes.txt").rename(run.out / "registered.csv")  # which `register` writes
     assert "folder-unknown" not in codes(run)
 
 

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from batch_issuer import profiles
 from batch_issuer.authority.checks import read_certificate
+from batch_issuer.authority.device_cas import device_ca_files, read_device_cas, recorded_device_cas
 from batch_issuer.authority.hierarchy import sign_device_ca
 from batch_issuer.authority.layout import replace_keeping_old, write_certificate, write_key
 from batch_issuer.authority.names import text_fault
@@ -18,10 +19,7 @@ from batch_issuer.authority.root import load_root
 from batch_issuer.authority.signers import is_encrypted
 from batch_issuer.ceremony.backend import Change
 from batch_issuer.ceremony.directory import (
-    device_ca_files,
-    device_cas,
     locked,
-    read_bundle,
     record_device_cas,
     record_revocations,
     telling_of_disk,
@@ -147,7 +145,7 @@ def replace_device_cas(
     with locked(pki):
         root = _root_certificate(pki)
         whole(backend, root)
-        wanted = read_bundle(text, what, root, pki.root_certificate.name)
+        wanted = read_device_cas(text, what, root, pki.root_certificate.name)
         back = _brought_back(pki, root, wanted)
         signer = load_root(pki.path, now=now, passphrase=passphrase) if back else None
         _put_in_force(pki, backend, wanted)
@@ -172,7 +170,7 @@ def send_all(pki: PkiDirectory, backend: Backend) -> tuple[x509.Certificate, ...
         if known is not None:
             whole(backend, root)
         revoked = {n for n, reason in read_revocations(pki.revocations, root).reasons.items() if reason != DISABLED}
-        before = device_cas(pki, root) + (() if known is None else known.device_cas)
+        before = recorded_device_cas(pki, root) + (() if known is None else known.device_cas)
         listed = {ca.serial_number: ca for ca in (*before, *device_ca_files(pki, root).values())}
         cas = tuple(ca for serial, ca in listed.items() if serial not in revoked)
         tls = read_certificate(pki.tls_certificate) if pki.tls_certificate.exists() else None

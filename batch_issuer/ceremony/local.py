@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from batch_issuer import profiles
 from batch_issuer.authority.checks import read_certificate
+from batch_issuer.authority.device_cas import recorded_device_cas
 from batch_issuer.authority.layout import key_pem, replace_keeping_old
 from batch_issuer.authority.names import LONGEST_TEXT, host_fault
 from batch_issuer.authority.revocation import DISABLED, read_revocations
 from batch_issuer.ceremony.backend import Known, Requests
-from batch_issuer.ceremony.directory import device_cas
 from batch_issuer.errors import AuthorityError
 from batch_issuer.files import make_directory, sync_directory
 
@@ -62,7 +62,7 @@ class LocalBackend:
         return Known(
             root,
             read_certificate(self._pki.tls_certificate) if there else None,
-            device_cas(self._pki, root),
+            recorded_device_cas(self._pki, root),
             frozenset(serial for serial, reason in reasons.items() if reason == DISABLED),
         )
 

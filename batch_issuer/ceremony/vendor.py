@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from batch_issuer.authority.checks import parse_certificate
+from batch_issuer.authority.device_cas import read_device_cas
 from batch_issuer.authority.requests import read_request
 from batch_issuer.ceremony.backend import Known, Requests
-from batch_issuer.ceremony.directory import bundle_pem, read_bundle
+from batch_issuer.ceremony.directory import bundle_pem
 from batch_issuer.errors import ApiError, AuthorityError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class VendorBackend:
             root = parse_certificate(found.root.encode(), "the root-crt of the factory's API")
             tls = found.tls and parse_certificate(found.tls.encode(), "the tls-crt of the factory's API")
             what = "the ca-crt of the factory's API"
-            cas = read_bundle(found.device_cas.encode(), what, root, "its root-crt") if found.device_cas else ()
+            cas = read_device_cas(found.device_cas.encode(), what, root, "its root-crt") if found.device_cas else ()
         except AuthorityError as error:
             raise ApiError(str(error)) from None
         return Known(root, tls or None, cas, found.disabled_serials)

@@ -163,7 +163,7 @@ def issued_rows(folder: OutputFolder, record: RunRecord, *, also: Sequence[str] 
                     schema = _read_schema(rows.column_names, also)
                     yield rows.select(schema.names).cast(schema)
         elif record.manifest_format == "parquet":
-            with pq.ParquetFile(path) as parquet:
+            with pq.ParquetFile(path, pre_buffer=False) as parquet:  # the default keeps all of it in memory
                 schema = _read_schema(parquet.schema_arrow.names, also)
                 for batch in parquet.iter_batches(columns=schema.names):
                     yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)

@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["folder_faults", "read_rejected", "summary_faults", "unknown_bundles"]
 
-_ADDED_LATER = frozenset({"report.html"})
-"""What other commands may add to a finished run: no SHA256SUMS has it, and nothing of it is checked here."""
+_ADDED_LATER = frozenset({"registered.csv"})
+"""What other commands write there, `register` so far: no run's SHA256SUMS has a line for it."""
 
 
 def folder_faults(folder: OutputFolder, record: RunRecord, *, finished: bool) -> Iterator[tuple[str, Fault]]:
     """What is wrong in the output folder itself, each with the name that it is about."""
-    needed, public = _needed(folder, record, finished=finished), _public(folder, record)
+    needed, public = _needed(folder, record, finished=finished), _public(folder, record) | _ADDED_LATER
     mode = stat.S_IMODE(os.stat(folder.path).st_mode)
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         yield ".", Fault("folder-mode", f"the output folder's mode is {mode:04o}: others than its owner may change it")
-    known = public | _ADDED_LATER | {folder.bundles.name} | (set() if finished else {folder.work.name})
+    known = public | {folder.bundles.name} | (set() if finished else {folder.work.name})
     there = sorted(os.listdir(folder.path))
     for name in sorted(needed.difference(there)):
         yield name, Fault("folder-missing", f"{name} is not there")
