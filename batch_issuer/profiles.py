@@ -22,6 +22,7 @@ __all__ = [
     "DEVICE",
     "DEVICE_CA",
     "ROOT",
+    "SIGNER",
     "TLS",
     "CertificateProfile",
     "ValidityWindow",
@@ -84,6 +85,7 @@ TLS = CertificateProfile(
     extended_key_usage=(ExtendedKeyUsageOID.SERVER_AUTH,),
     with_key_identifier=False,
 )
+SIGNER = CertificateProfile("signer", ("digital_signature",))
 DEVICE = CertificateProfile(
     "device",
     ("digital_signature",),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 import tarfile
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -112,9 +114,29 @@ def check_finished(out: Path, wanted: list[str], ca: x509.Certificate, before: d
     )
     serials = Counter(s.certificate.serial_number for s in stored)
     assert max(keys.values()) == max(serials.values()) == 1, "a key or a serial number occurs twice"
-    known = {"run.json", "manifest.parquet", "summary.json", "bundles"}
+    known = {"run.json", "manifest.parquet", "summary.json", "bundles", "SHA256SUMS", "SHA256SUMS.sig"}
     left = {path.name for path in out.iterdir()} - known
     assert not left, f"left over: {left}"
+    check_sums(out)
+
+
+def check_sums(out: Path) -> None:
+    """SHA256SUMS has the digest of every file of the run, once, and of no other."""
+    lines = [line.split("  ") for line in (out / "SHA256SUMS").read_text().splitlines()]
+    files = {str(path.relative_to(out)): path for path in out.rglob("*") if path.is_file()}
+    wanted = {name: sha256(path.read_bytes()).hexdigest() for name, path in files.items() if "SHA256SUMS" not in name}
+    assert len(lines) == len(wanted), "SHA256SUMS has more or fewer lines than there are files"
+    assert {name: digest for digest, name in lines} == wanted, "SHA256SUMS says otherwise than the files"
+
+
+def check_signature(out: Path, pki: Path) -> None:
+    """OpenSSL says that somebody below the root has signed SHA256SUMS."""
+    command = "openssl cms -verify -binary -inform DER -in SHA256SUMS.sig -content SHA256SUMS -purpose any -CAfile"
+    done = subprocess.run(
+        [*command.split(), str((pki / "factory_ca.pem").absolute())], cwd=out, capture_output=True, check=False
+    )
+    assert done.returncode == 0, f"the signature does not verify: {done.stderr.decode()}"
+    assert done.stdout == (out / "SHA256SUMS").read_bytes()
 
 
 def check_all(out: Path, rows: dict[str, str], ca: x509.Certificate) -> list[Stored]:

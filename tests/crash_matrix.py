@@ -3,7 +3,7 @@
 Usage: crash_matrix.py FORMAT PKI FOLDER [FLAW]
 
 A process of its own: it forks a child per kill, and must not have started Arrow's threads before.
-FLAW seeds a mistake, to show that the audit bites: publish-first.
+FLAW seeds a mistake, to show that the audit bites: publish-first, summary-first.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from cryptography import x509
 from faults import FileOperations, run_inline
 
 from batch_issuer.batch import part
+from batch_issuer.batch import run as run_module
 from batch_issuer.batch.request import RunRequest
 from batch_issuer.batch.run import issue
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 DEVICES = 7
 PART_SIZE = 3
+SIGNER = "batch-signer"
 
 
 class Silent:
@@ -55,6 +57,7 @@ def request(bundle_format: str, pki: Path, folder: Path, out: Path) -> RunReques
         hardware_id="hw",
         resume=True,
         manifest_format="parquet",
+        sign_with=SIGNER,
     )
 
 
@@ -98,11 +101,29 @@ def seed_publish_first() -> None:
     setattr(part._PartWorker, "_stage_and_commit", publish_first)  # noqa: B010 - a method is not assigned to
 
 
+def seed_summary_first() -> None:
+    """Make the program wrong: summary.json, which says that the run is finished, is there before SHA256SUMS."""
+    finish_run = vars(run_module)["finish_run"]
+
+    def summary_first(folder: Any, record: Any, rejections: Any, signer: Any, summarise: Any) -> Any:
+        def written() -> Any:
+            summary = summarise()
+            folder.summary.write_bytes(summary.to_json())
+            return summary
+
+        return finish_run(folder, record, rejections, signer, written)
+
+    vars(run_module)["finish_run"] = summary_first
+
+
+FLAWS = {"publish-first": seed_publish_first, "summary-first": seed_summary_first}
+
+
 def main() -> None:
     bundle_format, pki, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     run_inline()
-    if sys.argv[4:] == ["publish-first"]:
-        seed_publish_first()
+    for flaw in sys.argv[4:]:
+        FLAWS[flaw]()
     random = Random(7)
     wanted = [str(uuid.UUID(int=random.getrandbits(128), version=4)) for _ in range(DEVICES)]
     (folder / "devices.csv").write_text("device_uuid\n" + "\n".join(wanted) + "\n")
@@ -131,6 +152,7 @@ def _audit(code: int, asked: RunRequest, wanted: list[str], ca: x509.Certificate
         before = audit.check_interrupted(out) if out.exists() else {}
         run(asked)
         audit.check_finished(out, wanted, ca, before)
+        audit.check_signature(out, asked.pki)
 
     return "the audit or the resumed run failed" if in_child(resume_and_check) else None
 

@@ -185,9 +185,20 @@ def finished_run(out: Path, pki: Path, uuids: Sequence[str]) -> dict[str, dict[s
         assert (out / row["bundle"]).exists()
     assert len({leaf.serial_number for leaf in leaves.values()}) == len(uuids)
     assert len({files["pkey.pem"] for files in bundles.values()}) == len(uuids)
-    expected = {"bundles", "manifest.csv", "run.json", "summary.json"}
+    expected = {"SHA256SUMS", "bundles", "manifest.csv", "run.json", "summary.json"}
     assert {path.name for path in out.iterdir()} - {"rejects.csv"} == expected
+    assert summed(out)
     return bundles
+
+
+def summed(out: Path) -> bool:
+    """Whether coreutils accepts every line of SHA256SUMS, and there is one for every file but itself."""
+    command = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
+    done = subprocess.run(command, cwd=out, capture_output=True, check=False, text=True)
+    lines = (out / "SHA256SUMS").read_text().splitlines()
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    named = [line.partition("  ")[2] for line in lines]
+    return done.returncode == 0 and sorted(named) == sorted(files - {"SHA256SUMS", "SHA256SUMS.sig"})
 
 
 def private_values(keys: Iterable[bytes]) -> list[bytes]:

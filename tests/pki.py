@@ -18,7 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from batch_issuer.authority.layout import PkiDirectory
 from batch_issuer.ceremony.create import create_pki
+from batch_issuer.ceremony.signer import add_signer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,10 +51,13 @@ def make_pki(
     factory: str = "acme",
     gateway_host: str | None = "gw.example.com",
     ostree_host: str | None = None,
+    signer: str | None = None,
     now: datetime = NOW,
 ) -> Path:
-    """A good PKI by the program itself."""
+    """A good PKI by the program itself; with a signer of outputs of that name."""
     create_pki(directory, factory=factory, gateway_host=gateway_host, ostree_host=ostree_host, now=now)
+    if signer is not None:
+        add_signer(PkiDirectory(directory), name=signer, now=now)
     return directory
 
 

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from crash_matrix import SIGNER
 from pki import make_pki
 
 
 def durability(bundle_format: str, folder: Path, *flaw: str) -> list[str]:
     pki, work = folder / "pki", folder / "work"
-    make_pki(pki)
+    make_pki(pki, signer=SIGNER)
     work.mkdir()
     arguments = [
         sys.executable,

@@ -70,6 +70,7 @@ TABLE = {
     "el2go.pem": ca_row((O, "nxp"), (OU, "acme"), (CN, "el2go")),
     "tls-crt": server_row("gw.acme.example", "os.acme.example"),
     "est.pem": server_row("est.acme.example"),
+    "batch-signer.pem": Row(((CN, "batch-signer"), (OU, "acme")), 10, ("digital_signature",)),
     UUID: device_row((CN, UUID), (OU, "acme")),
     OTHER: device_row((CN, OTHER), (OU, "acme"), (CATEGORY, "production")),
 }
@@ -83,6 +84,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hosts = ("--gateway-host", "gw.acme.example", "--ostree-host", "os.acme.example")
     assert run("ca", "create", pki, "--factory", "acme", "--user-id", "7f3a", *hosts).code == 0
     assert run("ca", "add-device-ca", pki, "--local-ca", "--local-ca-filename", "site2.pem").code == 0
+    assert run("ca", "add-signer", pki).code == 0
     el2go = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "nxp"),

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import Encoding
 from made_runs import DEVICES, PART_SIZE, ROWS, UUIDS, MadeRun, Making, make_run
+from made_runs import verify_sealed as verify
 from mutants import Authority, make_authority
 
 import batch_issuer.verification
@@ -25,7 +26,6 @@ from batch_issuer.errors import AuthorityError, OutputError
 from batch_issuer.minting.keys import key_engine
 from batch_issuer.verification.anchors import Anchors, read_anchors
 from batch_issuer.verification.finding import MOST_KEPT, MOST_OF_ONE, Fault, Finding, Findings
-from batch_issuer.verification.run import Report, verify_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,11 +58,6 @@ def packed_run(request: pytest.FixtureRequest, good_runs: dict[str, MadeRun], tm
 def copy_of(run: MadeRun, tmp_path: Path) -> MadeRun:
     shutil.copytree(run.out, tmp_path / "out", symlinks=True)
     return replace(run, out=tmp_path / "out")
-
-
-def verify(run: MadeRun, **options: Any) -> Report:
-    trusted: dict[str, Any] = {"anchors": Anchors(run.authority.ca_der, run.authority.root_der), "workers": 1}
-    return verify_run(run.out, **(trusted | options))
 
 
 def codes(run: MadeRun, **options: Any) -> set[str]:
@@ -445,7 +440,7 @@ def test_names_and_modes_in_the_folder(run: MadeRun) -> None:
     run.folder.rejects.symlink_to(run.out.parent / "rejects.csv")
     report = verify(run)
     assert report.counts == {"folder-kind": 1, "folder-mode": 2, "folder-unknown": 1, "run-leftover": 1}
-    (run.out / "notes.txt").rename(run.out / "SHA256SUMS")
+    (run.out / "notes.txt").rename(run.out / "registered.csv")  # which `register` writes
     assert "folder-unknown" not in codes(run)
 
 

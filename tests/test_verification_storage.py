@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from made_runs import DEVICES, PART_SIZE, UUIDS, MadeRun, Making, make_run
+from made_runs import verify_sealed as verify
 from mutants import Authority, make_authority
-
-from batch_issuer.verification.anchors import Anchors
-from batch_issuer.verification.run import Report, verify_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from batch_issuer.verification.run import Report
 
 FORMATS = ("dir", "parquet", "tar")
 BLOCK = tarfile.BLOCKSIZE
@@ -57,10 +57,6 @@ def tar_run(good_runs: dict[str, MadeRun], tmp_path: Path) -> MadeRun:
 def copy_of(run: MadeRun, tmp_path: Path) -> MadeRun:
     shutil.copytree(run.out, tmp_path / "out", symlinks=True)
     return replace(run, out=tmp_path / "out")
-
-
-def verify(run: MadeRun) -> Report:
-    return verify_run(run.out, anchors=Anchors(run.authority.ca_der, run.authority.root_der))
 
 
 def told(report: Report) -> set[str]:

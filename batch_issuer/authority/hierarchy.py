@@ -1,4 +1,4 @@
-"""What the root signs: itself, device CAs, and certificates of servers.
+"""What the root signs: itself, device CAs, and certificates of servers and of signers of outputs.
 
 Sources: the profiles of `profiles`; fioctl's lifetimes, in calendar years.
 """
@@ -36,6 +36,7 @@ __all__ = [
     "sign_request",
     "sign_root",
     "sign_server",
+    "sign_signer",
 ]
 
 ROOT_YEARS = 20
@@ -84,6 +85,13 @@ def sign_device_ca(
     if subject == root.certificate.subject or public_key == root.certificate.public_key():
         raise RequestError("csr-subject", "a device CA must have another name and another key than the root")
     return _signed(root, profiles.DEVICE_CA, subject, public_key, names=(), now=now)
+
+
+def sign_signer(
+    root: Root, subject: x509.Name, public_key: ec.EllipticCurvePublicKey, *, now: datetime
+) -> x509.Certificate:
+    """The certificate of a signer of outputs: no CA's, and for no connection."""
+    return _signed(root, profiles.SIGNER, subject, public_key, names=(), now=now)
 
 
 def sign_server(

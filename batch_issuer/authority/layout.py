@@ -134,6 +134,31 @@ class PkiDirectory:
         """
         return self.path / f"{_device_ca_name(name)}.pem"
 
+    def signer_key(self, name: str) -> Path:
+        """The private key of the signer of outputs `name`.
+
+        Raises:
+            AuthorityError: `name` is not a signer's.
+        """
+        return self.path / f"{_signer_name(name)}.key"
+
+    def signer_certificate(self, name: str) -> Path:
+        """The certificate of the signer of outputs `name`.
+
+        Raises:
+            AuthorityError: `name` is not a signer's.
+        """
+        return self.path / f"{_signer_name(name)}.pem"
+
+
+def _signer_name(name: str) -> str:
+    if not name or name.startswith(".") or "/" in name or "\0" in name or name == _ROOT_NAME:
+        raise AuthorityError(
+            f"a signer's name must be a plain file name without a suffix, and not the root's; it is {name!r}",
+            hint="NAME stands for NAME.pem and NAME.key in the PKI directory, as in --sign-with batch-signer",
+        )
+    return name
+
 
 def _device_ca_name(name: str) -> str:
     if not name or name.startswith(".") or "/" in name or "\0" in name:

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from batch_issuer.bundles.format import Footprint
     from batch_issuer.output.record import RunRecord
 
-__all__ = ["check_manifest", "check_same", "check_space"]
+__all__ = ["check_manifest", "check_same", "check_signer", "check_space"]
 
 _ROW_OCTETS = 330
 """Octets of a row of the output manifest, without what is carried through."""
+
+_SUM_OCTETS = 128
+"""Octets of a line of SHA256SUMS, at most."""
 
 _SHOWN = 60
 
@@ -40,6 +43,17 @@ def check_manifest(before: RunRecord, sha256: str) -> None:
             f"the manifest is not the one that the run began with: SHA-256 {sha256}, expected {before.manifest_sha256}",
             hint="give it the manifest it began with, or issue the new one into another folder",
         )
+
+
+def check_signer(before: RunRecord, name: str | None) -> None:
+    """Is it the signer that the finished run has, by name?
+
+    Raises:
+        OutputError: it is another, or there was none.
+    """
+    if name != before.signer:
+        told = _difference("signer", before.signer, name)
+        raise OutputError(f"the run began otherwise, and is finished: {told}", hint="a finished run is not signed anew")
 
 
 def check_same(before: RunRecord, asked: RunRecord, *, now: datetime) -> RunRecord:
@@ -88,8 +102,8 @@ def check_space(record: RunRecord, root: bytes, folder: Path, *, spilled: int) -
         sota=0 if sota is None else len(sota_toml(sota, hardware_id=sota.hardware_id or "?" * 20)),
         block_size=status.f_frsize,
     )
-    # Twice a row: once in its part's commit record, once in the output manifest.
-    octets = footprint.octets + 2 * (record.accepted * _ROW_OCTETS + spilled)
+    # Twice a row and a line: once in its part's commit record, once in the output manifest and in SHA256SUMS.
+    octets = footprint.octets + 2 * (record.accepted * _ROW_OCTETS + footprint.inodes * _SUM_OCTETS + spilled)
     free = status.f_bavail * status.f_frsize
     if octets > free:
         raise OutputError(

@@ -122,11 +122,11 @@ class _PartWorker:
         bundles = PartBundles(
             part.device_uuids, part.private_keys, part.certificates, self._root, self._sota_texts(rows)
         )
-        octets = self._format.stage(bundles, self._folder.staging, name)
+        staged = self._format.stage(bundles, self._folder.staging, name)
         # 3 Commit: from the rename on these devices are issued, and not before.
         table = self._commit_table(rows, part, name)
-        replace_file(commit, [encode_commit(table)], PRIVATE_MODE, scratch=self._folder.staging)
-        return octets
+        replace_file(commit, [encode_commit(table, staged.sums)], PRIVATE_MODE, scratch=self._folder.staging)
+        return staged.octets
 
     def _check_unpublished(self, name: str, device_uuids: list[bytes]) -> None:
         taken = self._format.published(self._folder.bundles, name, device_uuids)
@@ -195,5 +195,5 @@ def _sweep(staging: Path, name: str) -> None:
 
 
 def _check_commit(commit: Path, device_uuids: pa.Array) -> None:
-    if not read_commit(commit)["device_uuid"].combine_chunks().equals(device_uuids):
+    if not read_commit(commit).rows["device_uuid"].combine_chunks().equals(device_uuids):
         raise OutputError(f"the commit record {commit.name} is of other devices", hint="restore it from a backup")

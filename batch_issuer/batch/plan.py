@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from io import BufferedReader
     from pathlib import Path
 
+    from batch_issuer.authority.batch_signer import BatchSigner
     from batch_issuer.authority.issuer import Issuer
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.devices import Rejection
@@ -102,7 +103,15 @@ def open_manifest(request: RunRequest, spool: Path | None) -> BufferedReader:
     return copy
 
 
-def make_plan(request: RunRequest, issuer: Issuer, file: BufferedReader, *, now: datetime, spill: Path | None) -> Plan:
+def make_plan(
+    request: RunRequest,
+    issuer: Issuer,
+    file: BufferedReader,
+    *,
+    now: datetime,
+    spill: Path | None,
+    signer: BatchSigner | None = None,
+) -> Plan:
     """Read and check the whole manifest, fix the run's record.
 
     Args:
@@ -111,6 +120,7 @@ def make_plan(request: RunRequest, issuer: Issuer, file: BufferedReader, *, now:
         file: the manifest.
         now: UTC.
         spill: where the accepted rows go, part by part; None for a dry run.
+        signer: who signs the output, checked; None for nobody.
 
     Raises:
         ManifestError: the manifest as a file is not usable.
@@ -142,6 +152,8 @@ def make_plan(request: RunRequest, issuer: Issuer, file: BufferedReader, *, now:
         ca_name=issuer.name,
         ca_certificate=_pem(issuer.certificate),
         root_certificate=_pem(issuer.root),
+        signer=None if signer is None else signer.name,
+        signer_certificate=None if signer is None else signer.certificate_pem(),
         not_before=format_time(window.not_before),
         not_after=format_time(window.not_after),
         gateway=sota.gateway if sota else None,
@@ -151,7 +163,8 @@ def make_plan(request: RunRequest, issuer: Issuer, file: BufferedReader, *, now:
         manifest_format=kind,
         **{name: getattr(request, name) for name in _AS_ASKED},
     )
-    return Plan(record, rejections, [*issuer.warnings, *warnings, *_renamings(manifest), *clamped])
+    signing = () if signer is None else signer.warnings
+    return Plan(record, rejections, [*issuer.warnings, *signing, *warnings, *_renamings(manifest), *clamped])
 
 
 def _renamings(manifest: Manifest) -> list[str]:

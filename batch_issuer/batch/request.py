@@ -20,6 +20,7 @@ class RunRequest:
         pki: the PKI directory.
         ca_name: the device CA in it.
         out: the output folder.
+        sign_with: the signer of the output in the PKI directory; None leaves it unsigned.
         format: how bundles are stored.
         workers: processes.
         part_size: devices per part.
@@ -41,6 +42,7 @@ class RunRequest:
     pki: Path
     ca_name: str = "local-ca"
     out: Path
+    sign_with: str | None = None
     format: str = "dir"
     workers: int
     part_size: int = 5000

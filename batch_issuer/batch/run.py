@@ -1,4 +1,4 @@
-"""The story of one run, from the request to the summary. The steps are numbered once, here and in `part`.
+"""The story of one run, from the request to the summary. The steps are numbered once, here, in `part` and `finish`.
 
 1 plan - 2 mint and stage - 3 commit - 4 publish - 5 finish.
 """
@@ -7,31 +7,31 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from batch_issuer.authority.batch_signer import load_batch_signer
 from batch_issuer.authority.issuer import load_issuer
-from batch_issuer.batch.acceptance import check_manifest, check_same, check_space
+from batch_issuer.batch.acceptance import check_manifest, check_same, check_signer, check_space
 from batch_issuer.batch.claim import Claim, check_folder
 from batch_issuer.batch.estimate import seconds_for
+from batch_issuer.batch.finish import finish_run
 from batch_issuer.batch.part import PartDone, PartWork
 from batch_issuer.batch.plan import make_plan, open_manifest
 from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import Interrupted, OutputError, RunFailedError
 from batch_issuer.files import PUBLIC_MODE, make_directory, replace_file, sync_directory
 from batch_issuer.output.folder import OutputFolder, part_name
-from batch_issuer.output.manifest import ManifestWriter
 from batch_issuer.output.record import RunRecord, read_record
-from batch_issuer.output.rejects import rejects_csv
-from batch_issuer.output.rows import read_commit
 from batch_issuer.processes import StopRequest, Supervisor
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from batch_issuer.authority.batch_signer import BatchSigner
     from batch_issuer.authority.issuer import Issuer
     from batch_issuer.authority.signers import Passphrase
     from batch_issuer.authority.tokens import Token
@@ -95,7 +95,8 @@ def dry_run(
     folder = OutputFolder(request.out)
     issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
     resuming = check_folder(folder, resume=request.resume)
-    plan = make_plan(request, issuer, open_manifest(request, None), now=now, spill=None)
+    signer = _signer(request, now, passphrase)
+    plan = make_plan(request, issuer, open_manifest(request, None), now=now, spill=None, signer=signer)
     record = check_same(read_record(folder.record), plan.record, now=now) if resuming else plan.record
     existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
     footprint = check_space(record, issuer.root, existing, spilled=0)
@@ -133,7 +134,8 @@ def issue(
             return _already_finished(request, folder, claim, observer)
         try:
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
-            plan = _plan(request, issuer, folder, claim, now)
+            signer = _signer(request, now, passphrase)
+            plan = _plan(request, issuer, folder, claim, signer=signer, now=now)
         except OSError as error:
             claim.abandon()
             if error.errno in _NO_SPACE:
@@ -146,7 +148,8 @@ def issue(
         for warning in plan.warnings:
             observer.warn(warning)
         try:
-            return _Run(folder, claim, plan, issuer, observer=observer).run(request.workers, time.monotonic() - began)
+            run = _Run(folder, claim, plan, issuer, signer, observer=observer)
+            return run.run(request.workers, time.monotonic() - began)
         except OSError as error:
             raise RunFailedError(_told(error), hint=f"when that is mended, {_RESUME_HINT}") from error
         except (RunFailedError, Interrupted) as error:
@@ -154,11 +157,26 @@ def issue(
             raise
 
 
-def _plan(request: RunRequest, issuer: Issuer, folder: OutputFolder, claim: Claim, now: datetime) -> Plan:
+def _signer(request: RunRequest, now: datetime, passphrase: Passphrase | None) -> BatchSigner | None:
+    if request.sign_with is None:
+        return None
+    return load_batch_signer(request.pki, request.sign_with, now=now, passphrase=passphrase)
+
+
+def _plan(
+    request: RunRequest,
+    issuer: Issuer,
+    folder: OutputFolder,
+    claim: Claim,
+    *,
+    signer: BatchSigner | None,
+    now: datetime,
+) -> Plan:
     """1 Plan: everything is refused here that is to be refused; the record is the last thing written."""
     before = read_record(folder.record) if claim.resuming else None
     folder.plan.unlink(missing_ok=True)
-    plan = make_plan(request, issuer, open_manifest(request, folder.spool), now=now, spill=folder.plan)
+    file = open_manifest(request, folder.spool)
+    plan = make_plan(request, issuer, file, now=now, spill=folder.plan, signer=signer)
     if before is not None:
         check_same(before, plan.record, now=now)
         return plan
@@ -170,12 +188,22 @@ def _plan(request: RunRequest, issuer: Issuer, folder: OutputFolder, claim: Clai
 class _Run:
     """A planned run: what steps 2 to 5 share."""
 
-    def __init__(self, folder: OutputFolder, claim: Claim, plan: Plan, issuer: Issuer, *, observer: Observer) -> None:
+    def __init__(
+        self,
+        folder: OutputFolder,
+        claim: Claim,
+        plan: Plan,
+        issuer: Issuer,
+        signer: BatchSigner | None,
+        *,
+        observer: Observer,
+    ) -> None:
         self._folder = folder
         self._claim = claim
         self._plan = plan
         self._record = read_record(folder.record)
         self._issuer = issuer
+        self._signer = signer
         self._observer = observer
         self._done = self._minted = self._octets = 0
 
@@ -184,8 +212,13 @@ class _Run:
         workers = min(workers, self._record.parts)
         ready = self._issue_parts(workers)
         issued = time.monotonic()
-        self._write_manifest()
-        summary = Summary(
+        summarise = partial(self._summary, workers, plan_seconds, planned, ready, issued)
+        summary = finish_run(self._folder, self._record, self._plan.rejections, self._signer, summarise)  # 5
+        self._claim.finish()
+        return summary
+
+    def _summary(self, workers: int, plan_seconds: float, planned: float, ready: float, issued: float) -> Summary:
+        return Summary(
             out=str(self._folder.path),
             format=self._record.format,
             devices=self._record.accepted,
@@ -202,11 +235,9 @@ class _Run:
             not_before=self._record.not_before,
             not_after=self._record.not_after,
             manifest=str(self._folder.manifest(self._record.manifest_format)),
+            signer=self._record.signer,
             warnings=tuple(self._plan.warnings),
         )
-        replace_file(self._folder.summary, [summary.to_json()], PUBLIC_MODE, scratch=self._folder.work)
-        self._claim.finish()
-        return summary
 
     def _issue_parts(self, workers: int) -> float:
         """2 to 4, by the workers; a committed part comes back at once, published. Returns when they were ready."""
@@ -241,21 +272,6 @@ class _Run:
             self._minted += done.devices
         self._observer.advance(done.devices, minted=done.minted)
 
-    def _write_manifest(self) -> None:
-        """5 Finish: the parts' rows become the one output manifest, once every bundle's name is durable."""
-        sync_directory(self._folder.bundles)
-        new = self._folder.work / "manifest.new"
-        new.unlink(missing_ok=True)
-        kind = self._record.manifest_format
-        with ManifestWriter(new, kind, spreadsheet_safe=self._record.spreadsheet_safe) as manifest:
-            for index in range(self._record.parts):
-                manifest.write(read_commit(self._folder.commit(index), checked=True))
-        os.rename(new, self._folder.manifest(kind))
-        sync_directory(self._folder.path)
-        if self._plan.rejections:
-            findings = rejects_csv(self._plan.rejections, spreadsheet_safe=self._record.spreadsheet_safe)
-            replace_file(self._folder.rejects, [findings], PUBLIC_MODE, scratch=self._folder.work)
-
 
 def _make_once(path: Path) -> None:
     try:
@@ -267,14 +283,16 @@ def _make_once(path: Path) -> None:
 
 def _already_finished(request: RunRequest, folder: OutputFolder, claim: Claim, observer: Observer) -> Summary:
     """A finished run, if it is the one that is asked for: what is left of its own folder goes; no key is needed."""
+    claim.finish()
+    record = read_record(folder.record)
     with open_manifest(request, None) as file:
-        check_manifest(read_record(folder.record), hashlib.file_digest(file, "sha256").hexdigest())
+        check_manifest(record, hashlib.file_digest(file, "sha256").hexdigest())
+    check_signer(record, request.sign_with)
     try:
         summary = Summary.from_json(folder.summary.read_bytes())
     except (ValueError, TypeError, KeyError) as error:
         message = f"{folder.summary} is damaged: {error}"
         raise OutputError(message, hint="`batch-issuer verify` checks the rest") from None
-    claim.finish()
     observer.say("the run is finished already: nothing to do")
     return replace(summary, finished_before=True)
 

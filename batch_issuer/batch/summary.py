@@ -30,6 +30,7 @@ class Summary:
         not_before: of every certificate, UTC.
         not_after: of every certificate, UTC.
         manifest: the output manifest's path.
+        signer: who signed SHA256SUMS, by the name in the PKI directory; None if nobody did.
         warnings: sentences for the user.
         finished_before: whether the run was finished already, and nothing was left to do.
     """
@@ -50,6 +51,7 @@ class Summary:
     not_before: str
     not_after: str
     manifest: str
+    signer: str | None
     warnings: tuple[str, ...]
     finished_before: bool = False
 

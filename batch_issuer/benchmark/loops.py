@@ -84,6 +84,7 @@ class CoreLoop:
             locations = bundles.locations(part_name(index), part)
             encode_commit(
                 commit_table(rows, uuids, minted, moments, locations, certificates=None, carried={}),
+                [b""] * len(part),
             )
 
         def work() -> None:

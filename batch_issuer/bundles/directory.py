@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from batch_issuer.bundles.contents import (
@@ -17,9 +18,10 @@ from batch_issuer.bundles.contents import (
     certificate_pem,
     private_key_pem,
 )
-from batch_issuer.bundles.format import Footprint
+from batch_issuer.bundles.format import Footprint, Staged
 from batch_issuer.errors import BundleError
 from batch_issuer.files import DIRECTORY_MODE, create_file, make_directory, sync_filesystem, write_all
+from batch_issuer.sums import BUNDLES, sum_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -39,16 +41,16 @@ class DirectoryFormat:
 
     name = "dir"
 
-    def stage(self, part: PartBundles, staging: Path, part_name: str) -> int:
+    def stage(self, part: PartBundles, staging: Path, part_name: str) -> Staged:
         """Make the part's folders below `staging/<part name>/`; one syncfs makes all of them durable."""
         make_directory(staging / part_name)
         folder = os.open(staging / part_name, _OPEN_DIRECTORY)
         try:
-            written = _write_devices(part, folder)
+            staged = _write_devices(part, folder)
             sync_filesystem(folder)
         finally:
             os.close(folder)
-        return written
+        return staged
 
     def published(self, bundles: Path, part_name: str, device_uuids: Sequence[bytes]) -> str | None:  # noqa: ARG002 - the format's seam
         """The first of the part's folders whose name anything has."""
@@ -120,21 +122,22 @@ def write_device(folder: int, name: str, files: Iterable[tuple[str, bytes]]) -> 
     return written
 
 
-def _write_devices(part: PartBundles, folder: int) -> int:
+def _write_devices(part: PartBundles, folder: int) -> Staged:
     root = certificate_pem(part.root)
     sota_texts = part.sota_toml or [b""] * len(part.device_uuids)
-    written = 0
+    shared = {text: sha256(text).hexdigest() for text in {root, *sota_texts}}
+    written, sums = 0, []
     rows = zip(part.device_uuids, part.private_keys, part.certificates, sota_texts, strict=True)
     for device_uuid, private_key, certificate, sota in rows:
-        files = [
-            (PRIVATE_KEY, private_key_pem(private_key)),
-            (CERTIFICATE, certificate_pem(certificate)),
-            (ROOT, root),
-        ]
-        if sota:
-            files.append((SOTA_TOML, sota))
-        written += write_device(folder, device_uuid.decode(), files)
-    return written
+        own = [(PRIVATE_KEY, private_key_pem(private_key)), (CERTIFICATE, certificate_pem(certificate))]
+        common = [(ROOT, root), (SOTA_TOML, sota)] if sota else [(ROOT, root)]
+        name = device_uuid.decode()
+        written += write_device(folder, name, own + common)
+        place = f"{BUNDLES}/{name}/"
+        lines = [sum_line(sha256(content).hexdigest(), place + file_name) for file_name, content in own]
+        lines += [sum_line(shared[content], place + file_name) for file_name, content in common]
+        sums.append("".join(lines).encode())
+    return Staged(written, sums)
 
 
 def _rename(name: str, source: int, target: int) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from batch_issuer.bundles.contents import Bundle, PartBundles
 
-__all__ = ["FORMAT_NAMES", "BundleFormat", "Footprint", "bundle_format"]
+__all__ = ["FORMAT_NAMES", "BundleFormat", "Footprint", "Staged", "bundle_format"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,27 @@ class Footprint:
     inodes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A part that is stored and not yet published.
+
+    Attributes:
+        octets: of its files.
+        sums: its lines of `SHA256SUMS`, for each device those of its files, in ASCII; of a packed part the one line
+            stands at the first device, and nothing at the others.
+    """
+
+    octets: int
+    sums: list[bytes]
+
+
 class BundleFormat(Protocol):
     """One way to store the bundles of a part: first staged, durable; then, after the commit, published by renames."""
 
     name: str
 
-    def stage(self, part: PartBundles, staging: Path, part_name: str) -> int:
-        """Store the part below `staging`, all of it durable on return; returns the octets written.
+    def stage(self, part: PartBundles, staging: Path, part_name: str) -> Staged:
+        """Store the part below `staging`, all of it durable on return; hashed as it is written, and not read again.
 
         Raises:
             OSError: the disk is full or failed, or something has the part's name already.

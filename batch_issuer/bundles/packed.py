@@ -8,9 +8,10 @@ from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from batch_issuer.bundles.format import Footprint
+from batch_issuer.bundles.format import Footprint, Staged
 from batch_issuer.errors import BundleError
 from batch_issuer.files import PRIVATE_MODE, sync_directory
+from batch_issuer.sums import BUNDLES, sum_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,8 +30,12 @@ class PackedFormat(ABC):
     suffix: str
 
     @abstractmethod
-    def write(self, part: PartBundles, path: Path) -> int:
-        """Write the part's file, which must not exist, with its content durable; returns its octets."""
+    def write(self, part: PartBundles, path: Path) -> tuple[int, str]:
+        """Write the part's file, which must not exist, with its content durable.
+
+        Returns:
+            Its octets, and their SHA-256 in hex.
+        """
 
     @abstractmethod
     def octets(self, devices: int, certificate: int, root: int, sota: int) -> int:
@@ -40,11 +45,13 @@ class PackedFormat(ABC):
     def read_file(self, path: Path) -> Iterator[Bundle]:
         """The bundles of a part's file, in its order."""
 
-    def stage(self, part: PartBundles, staging: Path, part_name: str) -> int:
-        """Write the part below `staging`, durable under its name; returns its octets."""
-        written = self.write(part, staging / (part_name + self.suffix))
+    def stage(self, part: PartBundles, staging: Path, part_name: str) -> Staged:
+        """Write the part below `staging`, durable under its name."""
+        name = part_name + self.suffix
+        octets, digest = self.write(part, staging / name)
         sync_directory(staging)
-        return written
+        line = sum_line(digest, f"{BUNDLES}/{name}").encode()
+        return Staged(octets, [line, *[b""] * (len(part.device_uuids) - 1)])
 
     def published(self, bundles: Path, part_name: str, device_uuids: Sequence[bytes]) -> str | None:  # noqa: ARG002 - the format's seam
         """The part's file, if anything has its name."""

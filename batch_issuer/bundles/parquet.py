@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -45,8 +46,8 @@ class ParquetFormat(PackedFormat):
     name = "parquet"
     suffix = ".parquet"
 
-    def write(self, part: PartBundles, path: Path) -> int:
-        """Write and fsync the part's file; returns its octets."""
+    def write(self, part: PartBundles, path: Path) -> tuple[int, str]:
+        """Write and fsync the part's file; returns its octets, and their SHA-256 in hex."""
         columns = {
             "device_uuid": fixed_text_column(b"".join(part.device_uuids), UUID_LENGTH),
             "private_key": binary_column(part.private_keys),
@@ -68,7 +69,8 @@ class ParquetFormat(PackedFormat):
         ) as writer:
             writer.write_table(table)
             writer.add_key_value_metadata({ROOT: certificate_pem(part.root).decode()})
-        return write_new(path, [memoryview(sink.getvalue())], PRIVATE_MODE)
+        octets = memoryview(sink.getvalue())
+        return write_new(path, [octets], PRIVATE_MODE), sha256(octets).hexdigest()
 
     def octets(self, devices: int, certificate: int, root: int, sota: int) -> int:
         """The file's size for so many devices, rounded up."""

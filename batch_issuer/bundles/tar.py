@@ -10,6 +10,7 @@ import os
 import tarfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from batch_issuer.bundles.contents import (
@@ -28,6 +29,7 @@ from batch_issuer.errors import BundleError
 from batch_issuer.files import DIRECTORY_MODE, PRIVATE_MODE, create_file, write_all
 
 if TYPE_CHECKING:
+    import hashlib
     from collections.abc import Iterator
     from pathlib import Path
     from typing import BinaryIO
@@ -55,20 +57,20 @@ class TarFormat(PackedFormat):
     def __init__(self) -> None:
         self._headers = _Headers()
 
-    def write(self, part: PartBundles, path: Path) -> int:
-        """Write and fsync the part's file; returns its octets."""
+    def write(self, part: PartBundles, path: Path) -> tuple[int, str]:
+        """Write and fsync the part's file; returns its octets, and their SHA-256 in hex."""
+        digest = sha256()
         fd = create_file(path, PRIVATE_MODE)
         try:
             pieces: list[bytes] = []
             for index, device in enumerate(_members(part, self._headers), start=1):
                 pieces += device
                 if index % _FLUSH == 0:
-                    write_all(fd, b"".join(pieces))
-                    pieces.clear()
+                    _write(fd, pieces, digest)
             pieces.append(_END)
-            write_all(fd, b"".join(pieces))
+            _write(fd, pieces, digest)
             os.fsync(fd)
-            return os.fstat(fd).st_size
+            return os.fstat(fd).st_size, digest.hexdigest()
         finally:
             os.close(fd)
 
@@ -87,6 +89,13 @@ class TarFormat(PackedFormat):
         """
         with open_part(path) as (file, problems):
             yield from _read_bundles(file, path.name, problems)
+
+
+def _write(fd: int, pieces: list[bytes], digest: hashlib._Hash) -> None:
+    octets = b"".join(pieces)
+    pieces.clear()
+    write_all(fd, octets)
+    digest.update(octets)
 
 
 def _pem_length(der_length: int) -> int:

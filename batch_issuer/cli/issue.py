@@ -60,6 +60,7 @@ _HELP = {
     "dry_run": "Check everything, estimate time and size, write nothing.",
     "manifest_format": "Of the output manifest.  [default: as the input]",
     "with_certificates": "Add certificate_pem to the output manifest.",
+    "sign_with": "Sign SHA256SUMS by this signer of the PKI directory (`ca add-signer`).",
     "spreadsheet_safe": "In CSV output, put ' before cells that a spreadsheet would run.",
 }
 
@@ -87,6 +88,7 @@ _HELP = {
 @click.option("--manifest-format", type=click.Choice(("csv", "parquet")), help=_HELP["manifest_format"])
 @click.option("--with-certificates", is_flag=True, help=_HELP["with_certificates"])
 @click.option("--spreadsheet-safe", is_flag=True, help=_HELP["spreadsheet_safe"])
+@click.option("--sign-with", metavar="NAME", help=_HELP["sign_with"])
 @json_option
 @verbosity_options
 @click.pass_context
@@ -140,6 +142,8 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
         f"  manifest  {summary.manifest}",
         f"  validity  {summary.not_before} to {summary.not_after}",
     ]
+    if summary.signer is not None:
+        lines.append(f"  signed    {summary.out}/SHA256SUMS.sig, by {summary.signer}")
     if verbose:
         lines.append(
             f"  seconds   plan {summary.plan_seconds}, start {summary.start_seconds}, issue {summary.issue_seconds},"

@@ -35,6 +35,7 @@ _FOUND = 4
     help="The PKI directory whose certificates are trusted; no key of it is opened.",
 )
 @click.option("--ca-name", metavar="NAME", show_default="the run's", help="Which device CA of it issued the run.")
+@click.option("--signed-by", metavar="NAME", help="Which signer of it must have signed the run.")
 @workers_option
 @json_option
 @verbosity_options
@@ -43,6 +44,7 @@ def verify(
     *,
     pki: Path | None,
     ca_name: str | None,
+    signed_by: str | None,
     workers: int,
     as_json: bool,
     quiet: bool,
@@ -55,7 +57,8 @@ def verify(
       batch-issuer verify issued --pki pki
       batch-issuer verify issued --json > report.json
 
-    Every certificate octet by octet and its signature, every key, every bundle, the output manifest, the modes;
+    Every certificate octet by octet and its signature, every key, every bundle, the output manifest, the modes,
+    SHA256SUMS and who signed it;
     and over the whole run that nothing is there twice, missing or unknown. Exit code 4 when something is found.
     """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
     from batch_issuer.cli.progress import Progress
@@ -65,7 +68,7 @@ def verify(
 
     progress = Progress(quiet=quiet, verb="verified")
     record = read_record(OutputFolder(out).record)
-    anchors = _anchors(pki, ca_name, record, progress)
+    anchors = _anchors(pki, ca_name, signed_by, record, progress)
     progress.begin(record.accepted)
     try:
         report = verify_run(out, anchors=anchors, workers=workers, progress=progress.advance, notify=progress.warn)
@@ -76,15 +79,19 @@ def verify(
         click.get_current_context().exit(_FOUND)
 
 
-def _anchors(pki: Path | None, ca_name: str | None, record: RunRecord, progress: Progress) -> Anchors | None:
+def _anchors(
+    pki: Path | None, ca_name: str | None, signed_by: str | None, record: RunRecord, progress: Progress
+) -> Anchors | None:
     from batch_issuer.verification.anchors import read_anchors
 
     if pki is None and _DEFAULT_PKI.is_dir():
         pki = _DEFAULT_PKI
     if pki is not None:
-        return read_anchors(pki, ca_name or record.ca_name)
+        return read_anchors(pki, ca_name or record.ca_name, signed_by)
     if ca_name is not None:
         raise click.UsageError("--ca-name names a CA of a PKI directory; name that by --pki")
+    if signed_by is not None:
+        raise click.UsageError("--signed-by names a signer of a PKI directory; name that by --pki")
     progress.warn(
         "no PKI directory: the run is checked only against the certificates that it recorded itself; "
         "whoever changed the run may have changed these (--pki names the factory's)"
@@ -110,7 +117,8 @@ def _tell(report: Report, *, as_json: bool, most: int) -> None:
     what = "nothing is wrong" if report.clean else counted(total, "finding")
     parts = f"{report.parts:,} of {counted(report.expected_parts, 'part')}"
     unfinished = "" if report.complete else "; the run is unfinished"
+    signed = "" if report.signer is None else f", signed by {report.signer}"
     click.echo(
         f"{report.devices:,} of {counted(report.expected, 'device')} in {parts} verified in {report.seconds:.1f} s "
-        f"({rate:,.0f}/s): {what}{unfinished}"
+        f"({rate:,.0f}/s): {what}{unfinished}{signed}"
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from batch_issuer.sums import BUNDLES
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["BUNDLES", "OutputFolder", "part_name"]
-
-BUNDLES = "bundles"
 
 
 def part_name(index: int) -> str:
@@ -49,6 +49,16 @@ class OutputFolder:
     def summary(self) -> Path:
         """Counts and times: `summary.json`. Written last, so its presence says that the run is finished."""
         return self.path / "summary.json"
+
+    @property
+    def sums(self) -> Path:
+        """The SHA-256 of every other file of the finished run: `SHA256SUMS`, as `sha256sum --check` reads it."""
+        return self.path / "SHA256SUMS"
+
+    @property
+    def signature(self) -> Path:
+        """A detached CMS signature over `sums`, DER; only of a run with a signer."""
+        return self.path / "SHA256SUMS.sig"
 
     def manifest(self, kind: str) -> Path:
         """The output manifest of a kind, `csv` or `parquet`."""

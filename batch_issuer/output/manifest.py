@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -21,6 +22,8 @@ from batch_issuer.output.spreadsheet import FORMULA, safe_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from _typeshed import ReadableBuffer
 
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
@@ -48,7 +51,8 @@ class ManifestWriter:
     """
 
     def __init__(self, path: Path, kind: str, *, spreadsheet_safe: bool = False) -> None:
-        self._file = os.fdopen(create_file(path, PUBLIC_MODE), "wb")
+        self._raw = _HashedFile(create_file(path, PUBLIC_MODE), "wb")
+        self._file = io.BufferedWriter(self._raw)
         self._kind = kind
         self._safe = spreadsheet_safe
         self._waiting: list[pa.Table] = []
@@ -68,6 +72,11 @@ class ManifestWriter:
                 os.fsync(self._file.fileno())
         finally:
             self._file.close()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file's octets, hex; of the whole file once it is closed."""
+        return self._raw.digest.hexdigest()
 
     def write(self, rows: pa.Table) -> None:
         """Add a part's rows; all parts have one schema."""
@@ -106,6 +115,19 @@ class ManifestWriter:
         pa.csv.write_csv(rows, self._file, options)
 
 
+class _HashedFile(io.FileIO):
+    """A file that is hashed as it is written."""
+
+    def __init__(self, fd: int, mode: str) -> None:
+        super().__init__(fd, mode)
+        self.digest = sha256()
+
+    def write(self, octets: ReadableBuffer) -> int:
+        written = super().write(octets)
+        self.digest.update(memoryview(octets)[:written])
+        return written
+
+
 def csv_can_hold(kind: pa.DataType) -> bool:
     """Whether a column of this type has a text form in CSV."""
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
@@ -137,7 +159,7 @@ def issued_rows(folder: OutputFolder, record: RunRecord, *, also: Sequence[str] 
         if not folder.summary.exists():
             for index in range(record.parts):
                 if folder.commit(index).exists():
-                    rows = read_commit(folder.commit(index))
+                    rows = read_commit(folder.commit(index)).rows
                     schema = _read_schema(rows.column_names, also)
                     yield rows.select(schema.names).cast(schema)
         elif record.manifest_format == "parquet":

@@ -34,6 +34,8 @@ class RunRecord:
         ca_name: the device CA's name in the PKI directory.
         ca_certificate: its certificate, PEM.
         root_certificate: the root's, PEM.
+        signer: who signs SHA256SUMS, by the name in the PKI directory; None for nobody.
+        signer_certificate: its certificate, PEM.
         format: how bundles are stored.
         part_size: devices per part.
         days: validity asked for.
@@ -61,6 +63,8 @@ class RunRecord:
     ca_name: str
     ca_certificate: str
     root_certificate: str
+    signer: str | None
+    signer_certificate: str | None
     format: str
     part_size: int
     days: int

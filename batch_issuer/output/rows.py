@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from batch_issuer.columns import fixed_text_column
+from batch_issuer.columns import binary_column, fixed_text_column
 from batch_issuer.errors import OutputError
-from batch_issuer.output.folder import BUNDLES
+from batch_issuer.sums import BUNDLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from batch_issuer.devices import MintedPart
 
-__all__ = ["CERTIFICATE_COLUMN", "ISSUED_COLUMNS", "commit_table", "encode_commit", "read_commit"]
+__all__ = ["CERTIFICATE_COLUMN", "ISSUED_COLUMNS", "CommitRecord", "commit_table", "encode_commit", "read_commit"]
 
 _TIME = pa.timestamp("s", "UTC")
 _HEX_SERIAL = 40
@@ -38,6 +39,22 @@ ISSUED_COLUMNS = pa.schema(
 """What every output manifest begins with; `certificate_pem` may follow, then the columns carried through."""
 
 CERTIFICATE_COLUMN = "certificate_pem"
+
+_SUMS_COLUMN = pa.field("sums", pa.binary())
+"""The last column of a commit record, known by its place: a column carried through may have any name."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRecord:
+    """What a part's commit record holds.
+
+    Attributes:
+        rows: the part's rows of the output manifest.
+        sums: the part's lines of `SHA256SUMS`, in the order of the rows.
+    """
+
+    rows: pa.Table
+    sums: memoryview
 
 
 def commit_table(
@@ -77,16 +94,23 @@ def commit_table(
     return pa.table(columns | carried)
 
 
-def encode_commit(table: pa.Table) -> memoryview:
-    """A commit record's octets: an Arrow IPC file of one batch."""
+def encode_commit(rows: pa.Table, sums: Sequence[bytes]) -> memoryview:
+    """A commit record's octets: an Arrow IPC file of one batch.
+
+    Args:
+        rows: the part's rows of the output manifest.
+        sums: the lines of `SHA256SUMS` for each row. They are here and in no file of their own, so that there is no
+            instant at which a part is committed without them, or they without the part.
+    """
+    table = rows.append_column(_SUMS_COLUMN, binary_column(sums))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     return memoryview(sink.getvalue())
 
 
-def read_commit(path: Path, *, checked: bool = False) -> pa.Table:
-    """The rows of a commit record.
+def read_commit(path: Path, *, checked: bool = False) -> CommitRecord:
+    """A commit record.
 
     Args:
         path: the record.
@@ -99,8 +123,18 @@ def read_commit(path: Path, *, checked: bool = False) -> pa.Table:
         with path.open("rb") as file:  # Arrow's own files need names in UTF-8
             table = pa.ipc.open_file(file).read_all()
         table.validate(full=not checked)
-        table.select(ISSUED_COLUMNS.names)
+        rows, sums = _parted(table)
     except (pa.ArrowException, OSError, KeyError) as error:
         message = f"the commit record {path.name} is damaged: {error}"
         raise OutputError(message, hint="restore it from a backup") from None
-    return table
+    return CommitRecord(rows, sums)
+
+
+def _parted(table: pa.Table) -> tuple[pa.Table, memoryview]:
+    last = table.num_columns - 1
+    rows = table.remove_column(last)
+    rows.select(ISSUED_COLUMNS.names)
+    if table.schema.field(last) != _SUMS_COLUMN:
+        raise KeyError("its last column is not that of SHA256SUMS")
+    # The values of a column stand one after the other in its last buffer (Arrow's columnar format, binary layout).
+    return rows, memoryview(table.column(last).combine_chunks().buffers()[2])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from batch_issuer.output.record import RunRecord
 
-__all__ = ["Anchors", "anchor_faults", "read_anchors", "recorded_anchors"]
+__all__ = ["Anchors", "anchor_faults", "issued_by", "read_anchors", "recorded_anchors"]
 
 _ROOT_FILE = "factory_ca.pem"
 
@@ -32,27 +32,31 @@ class Anchors:
     Attributes:
         ca: the device CA's.
         root: the root's.
+        signer: that of whoever must have signed the run; None when it need not be signed.
     """
 
     ca: bytes
     root: bytes
+    signer: bytes | None = None
 
 
-def read_anchors(pki: Path, ca_name: str) -> Anchors:
+def read_anchors(pki: Path, ca_name: str, signer: str | None = None) -> Anchors:
     """The certificates of a PKI directory; no key is opened.
 
     Args:
         pki: the directory.
         ca_name: the device CA's name in it.
+        signer: the name in it of who must have signed the run.
 
     Raises:
         AuthorityError: a certificate is not there, or is none with a P-256 key.
     """
     certificates = []
-    for name in (f"{ca_name}.pem", _ROOT_FILE):
+    named = [f"{ca_name}.pem", _ROOT_FILE, *([] if signer is None else [f"{signer}.pem"])]
+    for name in named:
         path = pki / name
         if path.parent != pki:
-            raise AuthorityError(f"{ca_name!r} is no name of a CA: it leads out of the PKI directory")
+            raise AuthorityError(f"{name!r} is no certificate's file: it leads out of the PKI directory")
         try:
             certificates.append(_load(path.read_bytes()))
         except OSError as error:
@@ -92,9 +96,9 @@ def anchor_faults(anchors: Anchors, record: RunRecord) -> Iterator[Fault]:
     for name, used, said in (("ca", anchors.ca, recorded.ca), ("root", anchors.root, recorded.root)):
         if used != said:
             yield Fault(f"run-{name}-differs", f"run.json names another {name} certificate than the PKI directory")
-    if not _issued_by(ca, root):
+    if not issued_by(ca, root):
         yield Fault("ca-not-of-root", "the device CA's certificate is not issued by the root")
-    if not _issued_by(root, root):
+    if not issued_by(root, root):
         yield Fault("root-not-self-signed", "the root's certificate is not signed by itself")
     for name, certificate in (("device CA", ca), ("root", root)):
         if not _may_sign_certificates(certificate):
@@ -108,7 +112,8 @@ def anchor_faults(anchors: Anchors, record: RunRecord) -> Iterator[Fault]:
         yield Fault("run-window", f"the run's window {window} is not within the CA's {begins:%FT%TZ} to {ends:%FT%TZ}")
 
 
-def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether one certificate is signed by another's key, and names it as its issuer."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from batch_issuer.verification.readable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -54,9 +56,7 @@ class Finding:
             where.append(f"row {self.row}")
         if self.device_uuid is not None and self.device_uuid not in self.place:
             where.append(self.device_uuid)
-        text = f"{', '.join(where)}: {self.message} [{self.code}]"
-        # Names in it may come from files that someone else wrote; a terminal must not obey them.
-        return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+        return printable(f"{', '.join(where)}: {self.message} [{self.code}]")
 
 
 class Findings:

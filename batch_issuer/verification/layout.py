@@ -23,24 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["folder_faults", "read_rejected", "summary_faults", "unknown_bundles"]
 
-_OPTIONAL = {"SHA256SUMS", "SHA256SUMS.sig", "report.html"}
-_REGISTERED = "registered.csv"
-"""What `register` writes there."""
+_ADDED_LATER = frozenset({"registered.csv"})
+"""What other commands write there, `register` so far: no run's SHA256SUMS has a line for it."""
 
 
 def folder_faults(folder: OutputFolder, record: RunRecord, *, finished: bool) -> Iterator[tuple[str, Fault]]:
     """What is wrong in the output folder itself, each with the name that it is about."""
-    manifest = folder.manifest(record.manifest_format).name
-    needed = {folder.record.name, folder.bundles.name}
-    if finished:
-        needed |= {folder.summary.name, manifest}
-        if record.accepted < record.rows:
-            needed.add(folder.rejects.name)
+    needed, public = _needed(folder, record, finished=finished), _public(folder, record) | _ADDED_LATER
     mode = stat.S_IMODE(os.stat(folder.path).st_mode)
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         yield ".", Fault("folder-mode", f"the output folder's mode is {mode:04o}: others than its owner may change it")
-    public = {folder.record.name, folder.summary.name, folder.rejects.name, manifest, _REGISTERED}
-    known = public | _OPTIONAL | {folder.bundles.name} | (set() if finished else {folder.work.name})
+    known = public | {folder.bundles.name} | (set() if finished else {folder.work.name})
     there = sorted(os.listdir(folder.path))
     for name in sorted(needed.difference(there)):
         yield name, Fault("folder-missing", f"{name} is not there")
@@ -54,6 +47,22 @@ def folder_faults(folder: OutputFolder, record: RunRecord, *, finished: bool) ->
             yield from ((name, fault) for fault in _file_faults(status, stat.S_IFREG, PUBLIC_MODE))
         elif name == folder.bundles.name:
             yield from ((name, fault) for fault in _file_faults(status, stat.S_IFDIR, DIRECTORY_MODE))
+
+
+def _public(folder: OutputFolder, record: RunRecord) -> set[str]:
+    """The files beside the bundles that this run may have."""
+    paths = [folder.record, folder.manifest(record.manifest_format), folder.rejects, folder.summary, folder.sums]
+    if record.signer is not None:
+        paths.append(folder.signature)
+    return {path.name for path in paths}
+
+
+def _needed(folder: OutputFolder, record: RunRecord, *, finished: bool) -> set[str]:
+    """What must be there."""
+    if not finished:
+        return {folder.record.name, folder.bundles.name}
+    without = {folder.rejects.name} if record.accepted == record.rows else set[str]()
+    return (_public(folder, record) - without) | {folder.bundles.name}
 
 
 def _file_faults(status: os.stat_result, kind: int, mode: int) -> Iterator[Fault]:

@@ -7,6 +7,7 @@ import re
 from array import array
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from batch_issuer.bundles.format import bundle_format
@@ -15,7 +16,9 @@ from batch_issuer.output.folder import BUNDLES, OutputFolder
 from batch_issuer.verification.bundle import BundleChecker
 from batch_issuer.verification.finding import Fault, Findings
 from batch_issuer.verification.readable import shown_text
+from batch_issuer.verification.regular import file_sha256
 from batch_issuer.verification.rows import decode_rows
+from batch_issuer.verification.sums import span_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +31,9 @@ __all__ = ["IDENTITY", "PartResult", "start"]
 
 IDENTITY = 16
 """Octets of each value that is compared across the run: 128 bits of random numbers and digests are enough."""
+
+_LARGEST_BUNDLE = 8 << 20
+"""Octets of a device's bundle in a packed part, at most: none of its files has more than one mebibyte."""
 
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NIL = "00000000-0000-0000-0000-000000000000"
@@ -79,7 +85,19 @@ class PartChecker:
             self._check_folders(rows, collector)
         else:
             self._check_file(task.location, rows, collector)
+        if task.sums is not None:
+            for place, fault in span_faults(self._folder.sums, task.sums, self._digests(task, collector)):
+                collector.findings.add([fault], place)
         return collector.result()
+
+    def _digests(self, task: PartTask, collector: _Collector) -> dict[str, str | None]:
+        """Every file of a task's bundles that is there, with the digest of what it holds."""
+        if task.location is None:
+            return collector.digests
+        path = self._folder.bundles / task.location
+        if not os.path.lexists(path):
+            return {}
+        return {f"{BUNDLES}/{task.location}": file_sha256(path, _LARGEST_BUNDLE * (task.count + 1))}
 
     def _check_file(self, location: str, rows: list[Row], collector: _Collector) -> None:
         place = f"{BUNDLES}/{location}"
@@ -119,6 +137,7 @@ class PartChecker:
             try:
                 for bundle in self._format.read(self._folder.bundles, row.device_uuid):
                     collector.take(bundle, row)
+                    collector.hash(bundle)
             except BundleError as error:
                 if os.path.lexists(self._folder.bundles / row.device_uuid):
                     collector.add(Fault("bundle-unreadable", str(error)), row)
@@ -158,6 +177,7 @@ class _Collector:
         self._uuids: list[str] = []
         self._serials: list[bytes] = []
         self._keys: list[bytes] = []
+        self.digests: dict[str, str | None] = {}
 
     def add(self, fault: Fault, row: Row) -> None:
         self.findings.add([fault], str(row.bundle), row=row.row, device_uuid=row.device_uuid)
@@ -174,6 +194,11 @@ class _Collector:
             self._keys.append(checked.public_key_digest[:IDENTITY])
         if checked.faults:
             self.findings.add(checked.faults, str(row.bundle), row=row.row, device_uuid=row.device_uuid)
+
+    def hash(self, bundle: Bundle) -> None:
+        """Take over the digests of a folder's files, of the octets that were checked."""
+        for name, content in bundle.files.items():
+            self.digests[f"{BUNDLES}/{bundle.device_uuid}/{name}"] = sha256(content).hexdigest()
 
     def result(self) -> PartResult:
         return PartResult(

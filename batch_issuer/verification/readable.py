@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from batch_issuer.verification.der import DerError, content, split
 
-__all__ = ["moment", "shown", "shown_name", "shown_text"]
+__all__ = ["moment", "printable", "shown", "shown_name", "shown_text"]
 
 _SHOWN = 64
 _SEQUENCE, _SET, _OBJECT_IDENTIFIER = 0x30, 0x31, 0x06
@@ -26,6 +26,11 @@ def shown(octets: bytes) -> str:
 def shown_text(text: str) -> str:
     """Text in quotes, shortened; what is not printable is escaped."""
     return repr(text[:_SHOWN]) + ("…" if len(text) > _SHOWN else "")
+
+
+def printable(text: str) -> str:
+    """Text as one printable line, whole: names may come from files that someone else wrote; no terminal obeys them."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def shown_name(name: bytes) -> str:

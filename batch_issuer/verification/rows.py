@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from batch_issuer.output.record import RunRecord
+    from batch_issuer.verification.sums import SumsWalk
 
 __all__ = ["FOLDERS_PER_TASK", "OPTIONAL_COLUMNS", "ManifestWalk", "PartTask", "Row", "decode_rows"]
 
@@ -56,11 +57,13 @@ class PartTask:
         location: their part's name below the bundles folder; None when each has a folder of its own.
         rows: an Arrow IPC stream.
         count: how many rows.
+        sums: where their lines of SHA256SUMS begin and end; None when these are not checked.
     """
 
     location: str | None
     rows: bytes
     count: int
+    sums: tuple[int, int] | None = None
 
     @property
     def place(self) -> str:
@@ -89,18 +92,20 @@ class ManifestWalk:
         finished: whether every part must be there.
         findings: takes what is wrong.
         rejected: the rejected rows, sorted, int64.
+        sums: SHA256SUMS, gone through beside it; None if the run has none yet.
 
     Attributes:
         devices: rows seen.
         locations: the parts that rows name, below the bundles folder; empty when each device has a folder of its own.
     """
 
-    def __init__(self, record: RunRecord, findings: Findings, rejected: pa.Array) -> None:
+    def __init__(self, record: RunRecord, findings: Findings, rejected: pa.Array, sums: SumsWalk | None = None) -> None:
         self.devices = 0
         self.locations: set[str] = set()
         self._record = record
         self._findings = findings
         self._rejected = rejected
+        self._sums = sums
         self._place = f"manifest.{record.manifest_format}"
         self._last_row = 0
         self._packed = record.format != "dir"
@@ -155,7 +160,15 @@ class ManifestWalk:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as writer:
             writer.write_table(rows)
-        yield PartTask(location, sink.getvalue().to_pybytes(), len(rows))
+        yield PartTask(location, sink.getvalue().to_pybytes(), len(rows), self._span(location, rows))
+
+    def _span(self, location: str | None, rows: pa.Table) -> tuple[int, int] | None:
+        if self._sums is None:
+            return None
+        if location is not None:
+            return self._sums.span(lambda: [location], location, 1)
+        uuids = rows.column("device_uuid")
+        return self._sums.span(uuids.to_pylist, f"{uuids[-1]}/", len(uuids))
 
     def _known_part(self, rows: pa.Table) -> str | None:
         """The part that the rows name; None, with a finding, if it is none of this run's or named before."""

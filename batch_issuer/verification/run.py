@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -22,6 +23,8 @@ from batch_issuer.verification.finding import Fault, Finding, Findings
 from batch_issuer.verification.layout import folder_faults, read_rejected, summary_faults, unknown_bundles
 from batch_issuer.verification.readable import shown_text
 from batch_issuer.verification.rows import FOLDERS_PER_TASK, OPTIONAL_COLUMNS, ManifestWalk, PartTask
+from batch_issuer.verification.signature import signature_faults, signer_faults, signer_name
+from batch_issuer.verification.sums import open_sums
 from batch_issuer.verification.unique import Identities
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ class Report:
         parts: parts that are there.
         expected_parts: parts that the run was to make.
         complete: whether the run is finished.
+        signer: who signed it, a certificate's subject; None if nobody did, or anything is wrong with that.
         findings: the first of them, in the order of rows; none when all is well.
         counts: how many findings there are of each code.
         seconds: how long it took.
@@ -56,6 +60,7 @@ class Report:
     parts: int
     expected_parts: int
     complete: bool
+    signer: str | None
     findings: tuple[Finding, ...]
     counts: dict[str, int]
     seconds: float
@@ -114,12 +119,17 @@ class _Verification:
 
     def run(self, progress: Callable[[int], object], notify: Callable[[str], None]) -> Report:
         self._check_frame()
-        walk = ManifestWalk(self._record, self._findings, self._rejected())
-        for task, result in self._supervisor(notify).run(walk.tasks(self._tables())):
-            self._take(result)
-            progress(task.count)
+        signed = self._check_signature()
+        with open_sums(self._folder.sums) if self._finished else nullcontext() as sums:
+            walk = ManifestWalk(self._record, self._findings, self._rejected(), sums)
+            for task, result in self._supervisor(notify).run(walk.tasks(self._tables())):
+                self._take(result)
+                progress(task.count)
+            if sums is not None and _UNREADABLE not in self._findings.counts:
+                for place, fault in sums.rest(self._folder, self._record):
+                    self._findings.add([fault], place)
         self._check_whole(walk)
-        return self._report(walk)
+        return self._report(walk, signer_name(self._record) if signed else None)
 
     def _check_frame(self) -> None:
         self._findings.add(anchor_faults(self._anchors, self._record), self._folder.record.name)
@@ -130,6 +140,15 @@ class _Verification:
         else:
             wrong = f"{self._committed()} of {self._record.parts} parts are committed; --resume issues the others"
             self._findings.add([Fault("run-unfinished", wrong)], self._folder.record.name)
+
+    def _check_signature(self) -> bool:
+        """Whether the run is signed, and rightly."""
+        faults = list(signer_faults(self._anchors, self._record))
+        signed = self._finished and self._record.signer is not None
+        if signed:
+            faults += signature_faults(self._folder, self._record, self._anchors.root)
+        self._findings.add(faults, self._folder.signature.name)
+        return signed and not faults and self._folder.signature.is_file()
 
     def _committed(self) -> int:
         return sum(self._folder.commit(index).exists() for index in range(self._record.parts))
@@ -186,7 +205,7 @@ class _Verification:
         rows = issued_rows(self._folder, self._record)
         return unknown_bundles(self._folder, (table.column("device_uuid").combine_chunks() for table in rows))
 
-    def _report(self, walk: ManifestWalk) -> Report:
+    def _report(self, walk: ManifestWalk, signer: str | None) -> Report:
         if not self._finished:
             parts = self._committed()
         elif self._record.format == "dir":
@@ -199,6 +218,7 @@ class _Verification:
             parts=parts,
             expected_parts=self._record.parts,
             complete=self._finished,
+            signer=signer,
             findings=tuple(sorted(self._findings.kept, key=lambda finding: finding.row or 0)),
             counts=dict(sorted(self._findings.counts.items())),
             seconds=monotonic() - self._began,

@@ -7,6 +7,7 @@ import click
 from batch_issuer.cli.ca.create import create
 from batch_issuer.cli.ca.device_cas import add_device_ca, update
 from batch_issuer.cli.ca.show import show
+from batch_issuer.cli.ca.signer import add_signer
 from batch_issuer.cli.ca.states import disable, enable, revoke
 from batch_issuer.cli.ca.tls import rotate_tls, sign
 from batch_issuer.cli.command import Group
@@ -26,5 +27,5 @@ def ca() -> None:
     forbid_core_dumps()  # the root's key is in this process's memory
 
 
-for command in (create, show, add_device_ca, update, rotate_tls, disable, enable, revoke, sign):
+for command in (create, show, add_device_ca, update, rotate_tls, disable, enable, revoke, sign, add_signer):
     ca.add_command(command)
