@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from random import Random
 
@@ -15,6 +16,7 @@ import audit
 import pytest
 import runs
 from cryptography import x509
+from csrs import csr_manifest, forms_of, spki_of
 from pki import make_pki
 
 FORMATS = ("dir", "tar", "parquet")
@@ -50,6 +52,16 @@ def test_killed_before_every_file_operation(bundle_format: str, pki: Path, tmp_p
     assert int(str(result["kills"])) >= 50
 
 
+@pytest.mark.parametrize("bundle_format", FORMATS)
+def test_killed_before_every_file_operation_with_some_devices_csrs(
+    bundle_format: str, pki: Path, tmp_path: Path
+) -> None:
+    result = matrix(bundle_format, pki, tmp_path, "mixed")
+    print(f"{bundle_format}, mixed: kills {result['kills']}, failures {len(result['failures'])}")  # type: ignore[arg-type]
+    assert result["failures"] == []
+    assert int(str(result["kills"])) >= 50
+
+
 def test_the_audit_finds_bundles_that_are_published_before_the_commit(pki: Path, tmp_path: Path) -> None:
     assert matrix("tar", pki, tmp_path, "publish-first")["failures"] != []
 
@@ -80,6 +92,41 @@ def test_killed_at_random_instants(bundle_format: str, pki: Path, ca: x509.Certi
             out = tmp_path / f"out-{lots}"
     assert runs.run(runs.issue_arguments(manifest, pki, out, *options)).returncode == 0
     audit.check_finished(out, wanted, ca, before)
+
+
+def test_a_mixed_run_killed_at_random_instants(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
+    """Among these instants are those at which CSRs are checked, which takes most of this run's time."""
+    random = Random(11)
+    wanted = [str(uuid.UUID(int=random.getrandbits(128), version=4)) for _ in range(2000)]
+    csrs = forms_of(wanted, 2)
+    brought = {device: spki_of(csr) for device, csr in csrs.items()}
+    manifest, out = tmp_path / "devices.csv", tmp_path / "out"
+    manifest.write_bytes(csr_manifest(wanted, csrs))
+    options = [
+        "--format",
+        "parquet",
+        "--manifest-format",
+        "parquet",
+        "--part-size",
+        "100",
+        "--workers",
+        "2",
+        "--resume",
+    ]
+    arguments = runs.issue_arguments(manifest, pki, out, *options)
+    before: dict[str, str] = {}
+    for _ in range(RANDOM_KILLS):
+        process = runs.start(arguments)
+        time.sleep(random.uniform(0.2, 0.8))
+        if process.poll() is not None:
+            process.communicate()
+            break
+        runs.kill_group(process)
+        now = audit.check_interrupted(out, brought) if out.exists() else {}
+        assert before.items() <= now.items(), "a resumed run lost or changed what was issued"
+        before = now
+    assert runs.run(arguments).returncode == 0
+    audit.check_finished(out, wanted, ca, before, brought)
 
 
 def test_workers_killed_ten_times_are_replaced(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:

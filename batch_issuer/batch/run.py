@@ -28,6 +28,7 @@ from batch_issuer.output.rows import read_commit
 from batch_issuer.processes import StopRequest, Supervisor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
 
@@ -124,7 +125,7 @@ def issue(
             return _already_finished(request, folder, claim, observer)
         try:
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase)
-            plan = _plan(request, issuer, folder, claim, now)
+            plan = _plan(request, issuer, folder, claim, now=now, notify=observer.say)
         except OSError as error:
             claim.abandon()
             if error.errno in _NO_SPACE:
@@ -145,11 +146,20 @@ def issue(
             raise
 
 
-def _plan(request: RunRequest, issuer: Issuer, folder: OutputFolder, claim: Claim, now: datetime) -> Plan:
+def _plan(
+    request: RunRequest,
+    issuer: Issuer,
+    folder: OutputFolder,
+    claim: Claim,
+    *,
+    now: datetime,
+    notify: Callable[[str], None],
+) -> Plan:
     """1 Plan: everything is refused here that is to be refused; the record is the last thing written."""
     before = read_record(folder.record) if claim.resuming else None
     folder.plan.unlink(missing_ok=True)
-    plan = make_plan(request, issuer, open_manifest(request, folder.spool), now=now, spill=folder.plan)
+    file = open_manifest(request, folder.spool)
+    plan = make_plan(request, issuer, file, now=now, spill=folder.plan, notify=notify)
     if before is not None:
         check_same(before, plan.record, now=now)
         return plan
@@ -181,6 +191,7 @@ class _Run:
             format=self._record.format,
             devices=self._record.accepted,
             devices_now=self._minted,
+            csr_rows=self._record.csr_rows,
             rejected=self._record.rows - self._record.accepted,
             parts=self._record.parts,
             octets=self._octets,

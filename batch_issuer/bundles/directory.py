@@ -126,11 +126,9 @@ def _write_devices(part: PartBundles, folder: int) -> int:
     written = 0
     rows = zip(part.device_uuids, part.private_keys, part.certificates, sota_texts, strict=True)
     for device_uuid, private_key, certificate, sota in rows:
-        files = [
-            (PRIVATE_KEY, private_key_pem(private_key)),
-            (CERTIFICATE, certificate_pem(certificate)),
-            (ROOT, root),
-        ]
+        files = [(CERTIFICATE, certificate_pem(certificate)), (ROOT, root)]
+        if private_key is not None:
+            files.insert(0, (PRIVATE_KEY, private_key_pem(private_key)))
         if sota:
             files.append((SOTA_TOML, sota))
         written += write_device(folder, device_uuid.decode(), files)

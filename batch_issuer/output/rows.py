@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
     from batch_issuer.devices import MintedPart
 
-__all__ = ["CERTIFICATE_COLUMN", "ISSUED_COLUMNS", "commit_table", "encode_commit", "read_commit"]
+__all__ = [
+    "CERTIFICATE_COLUMN",
+    "ISSUED_COLUMNS",
+    "KEY_BROUGHT",
+    "KEY_MADE",
+    "KEY_ORIGIN_COLUMN",
+    "commit_table",
+    "encode_commit",
+    "read_commit",
+]
 
 _TIME = pa.timestamp("s", "UTC")
 _HEX_SERIAL = 40
@@ -35,9 +44,16 @@ ISSUED_COLUMNS = pa.schema(
         ("bundle", pa.string()),
     ]
 )
-"""What every output manifest begins with; `certificate_pem` may follow, then the columns carried through."""
+"""What every output manifest begins with; `certificate_pem`, `key_origin` and what is carried through may follow."""
 
 CERTIFICATE_COLUMN = "certificate_pem"
+
+KEY_ORIGIN_COLUMN = "key_origin"
+"""Where a device's key is from, in runs in which some bring theirs: which bundles have no key must not be a question
+that the bundles answer themselves, or one that lost its key would look right."""
+
+KEY_MADE, KEY_BROUGHT = "made", "csr"
+"""Its values: the run made the key and the bundle holds it; or the row brought a CSR and the bundle holds none."""
 
 
 def commit_table(
@@ -48,6 +64,7 @@ def commit_table(
     locations: Sequence[str],
     *,
     certificates: Sequence[str] | None,
+    key_origins: pa.Array | None,
     carried: dict[str, pa.Array],
 ) -> pa.Table:
     """A part's rows of the output manifest.
@@ -59,6 +76,7 @@ def commit_table(
         window: notBefore and notAfter, UTC.
         locations: each bundle's place below the bundles folder.
         certificates: PEM texts for `certificate_pem`, None without that column.
+        key_origins: for `key_origin`, None without that column.
         carried: the columns carried through.
     """
     count = len(rows)
@@ -74,6 +92,8 @@ def commit_table(
     }
     if certificates is not None:
         columns[CERTIFICATE_COLUMN] = pa.array(certificates, pa.string())
+    if key_origins is not None:
+        columns[KEY_ORIGIN_COLUMN] = key_origins
     return pa.table(columns | carried)
 
 
