@@ -95,38 +95,33 @@ def test_killed_at_random_instants(bundle_format: str, pki: Path, ca: x509.Certi
 
 
 def test_a_mixed_run_killed_at_random_instants(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
-    """Among these instants are those at which CSRs are checked, which takes most of this run's time."""
-    random = Random(11)
-    wanted = [str(uuid.UUID(int=random.getrandbits(128), version=4)) for _ in range(2000)]
+    """Among these instants are those at which CSRs are checked, which takes most of such a run's time."""
+    random, lots = Random(11), 0
+    wanted = [str(uuid.UUID(int=random.getrandbits(128), version=4)) for _ in range(3000)]
     csrs = forms_of(wanted, 2)
     brought = {device: spki_of(csr) for device, csr in csrs.items()}
-    manifest, out = tmp_path / "devices.csv", tmp_path / "out"
+    manifest, out = tmp_path / "devices.csv", tmp_path / "out-0"
     manifest.write_bytes(csr_manifest(wanted, csrs))
-    options = [
-        "--format",
-        "parquet",
-        "--manifest-format",
-        "parquet",
-        "--part-size",
-        "100",
-        "--workers",
-        "2",
-        "--resume",
-    ]
-    arguments = runs.issue_arguments(manifest, pki, out, *options)
-    before: dict[str, str] = {}
-    for _ in range(RANDOM_KILLS):
-        process = runs.start(arguments)
-        time.sleep(random.uniform(0.2, 0.8))
-        if process.poll() is not None:
+    options = ["--format", "parquet", "--manifest-format", "parquet", "--part-size", "100", "--resume", "-q"]
+    kills, before = 0, dict[str, str]()
+    while kills < RANDOM_KILLS:
+        process = runs.start(runs.issue_arguments(manifest, pki, out, *options))
+        time.sleep(random.uniform(0.1, 0.8))
+        if process.poll() is None:
+            runs.kill_group(process)
+            kills += 1
+            now = audit.check_interrupted(out, brought) if out.exists() else {}
+            assert before.items() <= now.items(), "a resumed run lost or changed what was issued"
+            before = now
+        else:
             process.communicate()
-            break
-        runs.kill_group(process)
-        now = audit.check_interrupted(out, brought) if out.exists() else {}
-        assert before.items() <= now.items(), "a resumed run lost or changed what was issued"
-        before = now
-    assert runs.run(arguments).returncode == 0
+            audit.check_finished(out, wanted, ca, before, brought)
+            lots, before = lots + 1, {}
+            out = tmp_path / f"out-{lots}"
+    assert runs.run(runs.issue_arguments(manifest, pki, out, *options)).returncode == 0
     audit.check_finished(out, wanted, ca, before, brought)
+    with pytest.raises(AssertionError, match="has a private key or none, and should not"):
+        audit.check_finished(out, wanted, ca, before)
 
 
 def test_workers_killed_ten_times_are_replaced(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:

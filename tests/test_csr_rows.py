@@ -40,7 +40,7 @@ from batch_issuer.batch.csrs import CheckedPiece, CsrPiece, CsrRules, check_piec
 from batch_issuer.errors import RunFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 UUIDS = device_uuids(8)
 ONE, TWO, THREE = UUIDS[:3]
@@ -386,6 +386,15 @@ def test_a_resume_with_another_csr_is_refused(monkeypatch: pytest.MonkeyPatch) -
     ran = issue(csr_manifest(UUIDS, forms_of(UUIDS, 2)), "--resume")
     assert ran.code == 2
     assert ran.err.startswith("error: the manifest is not the one that the run began with: SHA-256 ")
+
+
+def test_a_plan_that_is_stopped_while_csrs_are_checked_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> Iterator[CheckedPiece]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr("batch_issuer.batch.rows.check_pieces", stopped)
+    refusal(issue(csr_manifest(UUIDS, forms_of(UUIDS))), 130, "interrupted")
 
 
 def dying(_piece: CsrPiece) -> CheckedPiece:
