@@ -7,7 +7,7 @@ import os
 import signal
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,7 +40,7 @@ from batch_issuer.batch.csrs import CheckedPiece, CsrPiece, CsrRules, check_piec
 from batch_issuer.errors import RunFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 UUIDS = device_uuids(8)
 ONE, TWO, THREE = UUIDS[:3]
@@ -389,9 +389,8 @@ def test_a_resume_with_another_csr_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_plan_that_is_stopped_while_csrs_are_checked_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(*_: object, **__: object) -> Iterator[CheckedPiece]:
+    def stopped(*_: object, **__: object) -> NoReturn:
         raise KeyboardInterrupt
-        yield
 
     monkeypatch.setattr("batch_issuer.batch.rows.check_pieces", stopped)
     refusal(issue(csr_manifest(UUIDS, forms_of(UUIDS))), 130, "interrupted")

@@ -166,7 +166,7 @@ def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
     from batch_issuer.batch.estimate import seconds_for
 
     record = found.record
-    seconds = seconds_for(record.accepted, request.workers)
+    seconds = seconds_for(record.accepted, request.workers, csr_rows=record.csr_rows)
     if as_json:
         values = {
             "dry_run": True,
