@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
@@ -26,10 +26,13 @@ def fixed_text_column(characters: bytes, width: int) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(characters)])
 
 
-def binary_column(values: Sequence[bytes]) -> pa.Array:
+def binary_column(values: Sequence[bytes | None]) -> pa.Array:
     """A binary column; together the values have less than 2 GiB."""
-    offsets = array("i", accumulate(map(len, values), initial=0))
-    content = pa.py_buffer(b"".join(values))
+    if None in values:
+        return pa.array(values, pa.binary())
+    whole = cast("Sequence[bytes]", values)
+    offsets = array("i", accumulate(map(len, whole), initial=0))
+    content = pa.py_buffer(b"".join(whole))
     return pa.Array.from_buffers(pa.binary(), len(values), [None, pa.py_buffer(offsets), content])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NewType
 
-__all__ = ["UUID_LENGTH", "CertificateDer", "DeviceRequest", "MintedPart", "Rejection", "Sec1Der"]
+__all__ = ["LARGEST_CSR", "UUID_LENGTH", "CertificateDer", "DeviceRequest", "MintedPart", "Rejection", "Sec1Der"]
 
 Sec1Der = NewType("Sec1Der", bytes)
 """A P-256 private key: DER of RFC 5915 `ECPrivateKey` with named curve and public key, 121 octets."""
@@ -19,6 +19,9 @@ CertificateDer = NewType("CertificateDer", bytes)
 
 UUID_LENGTH = 36
 """Characters of a UUID in its 8-4-4-4-12 text form (RFC 9562 section 4)."""
+
+LARGEST_CSR = 16_384
+"""Octets of a certificate signing request's PEM text; one for a device has about 500."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class MintedPart:
 
     Attributes:
         device_uuids: n times 36 ASCII octets.
-        private_keys: n SEC1 keys. Not shown by repr.
+        private_keys: n SEC1 keys, None for a device that keeps its own. Not shown by repr.
         certificates: n certificates.
         serials: the n serial numbers, 20 octets each, in one run of 20 n octets.
         certificate_digests: SHA-256 of each certificate, 32 n octets.
@@ -67,7 +70,7 @@ class MintedPart:
     """
 
     device_uuids: list[bytes]
-    private_keys: list[Sec1Der] = field(repr=False)
+    private_keys: list[Sec1Der | None] = field(repr=False)
     certificates: list[CertificateDer]
     serials: bytes
     certificate_digests: bytes

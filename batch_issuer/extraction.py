@@ -20,18 +20,23 @@ from batch_issuer.files import make_directories, make_directory, sync_directory,
 from batch_issuer.output.folder import BUNDLES, OutputFolder
 from batch_issuer.output.manifest import issued_rows
 from batch_issuer.output.record import read_record
+from batch_issuer.output.rows import KEY_BROUGHT, KEY_ORIGIN_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
+    from typing import TypeAlias
 
     from batch_issuer.bundles.contents import Bundle
     from batch_issuer.output.record import RunRecord
 
+    _Places: TypeAlias = dict[str, dict[str, bool]]
+    """The stored locations below the bundles folder, each with the devices that are wanted of it and whether each of
+    these keeps its key."""
+
 __all__ = ["extract"]
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_NEEDED = (PRIVATE_KEY, CERTIFICATE, ROOT)
 _PACKED_LOCATION = re.compile(r"part-[0-9]{5,}\.(tar|parquet)")
 _BATCH = 5000
 _SHOWN = 5
@@ -82,7 +87,7 @@ def extract(
     return done
 
 
-def _check_free(places: dict[str, list[str]], to: Path) -> None:
+def _check_free(places: _Places, to: Path) -> None:
     if not places:
         raise RefusedError("no device is issued yet", hint="resume the run first")
     taken = [uuid for found in places.values() for uuid in found if os.path.lexists(to / uuid)]
@@ -121,21 +126,29 @@ def _checked(device_uuids: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(lowered))
 
 
-def _places(folder: OutputFolder, record: RunRecord, wanted: list[str] | None) -> dict[str, list[str]]:
-    """The stored locations below the bundles folder, each with the devices that are wanted of it."""
-    places: dict[str, list[str]] = {}
+def _places(folder: OutputFolder, record: RunRecord, wanted: list[str] | None) -> _Places:
+    places: _Places = {}
     names = None if wanted is None else pa.array(wanted, pa.string())
-    for rows in issued_rows(folder, record):
+    for rows in issued_rows(folder, record, also=(KEY_ORIGIN_COLUMN,) if record.csr_rows else ()):
         chosen = rows if names is None else rows.filter(pc.is_in(rows["device_uuid"], names))
-        pairs = zip(chosen["bundle"].to_pylist(), chosen["device_uuid"].to_pylist(), strict=True)
-        for place, uuid in pairs:
-            places.setdefault(_location(place, uuid), []).append(uuid)
+        columns = (chosen["bundle"].to_pylist(), chosen["device_uuid"].to_pylist(), _keeps_key(chosen, record))
+        for place, uuid, keeps_key in zip(*columns, strict=True):
+            places.setdefault(_location(place, uuid), {})[uuid] = keeps_key
     if wanted is not None:
         missing = sorted(set(wanted) - {uuid for found in places.values() for uuid in found})
         if missing:
             listed = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if missing[_SHOWN:] else "")
             raise RefusedError(f"not issued by this run: {listed}", hint="the output manifest lists what is")
     return places
+
+
+def _keeps_key(rows: pa.Table, record: RunRecord) -> list[bool]:
+    """Whether each row's device keeps its key: by the manifest, since a bundle that lost its key looks the same."""
+    if not record.csr_rows:
+        return [False] * len(rows)
+    if KEY_ORIGIN_COLUMN not in rows.column_names:
+        raise OutputError(f"the output manifest is damaged: it has no column {KEY_ORIGIN_COLUMN}")
+    return [origin == KEY_BROUGHT for origin in rows[KEY_ORIGIN_COLUMN].to_pylist()]
 
 
 def _location(place: str, uuid: str) -> str:
@@ -147,22 +160,31 @@ def _location(place: str, uuid: str) -> str:
 
 
 def _wanted_bundles(
-    folder: OutputFolder, record: RunRecord, places: dict[str, list[str]], warn: Callable[[str], None]
+    folder: OutputFolder, record: RunRecord, places: _Places, warn: Callable[[str], None]
 ) -> Iterator[Bundle]:
     stored = bundle_format(record.format)
     for location, uuids in places.items():
-        left = set(uuids)
+        left = dict(uuids)
         for bundle in stored.read(folder.bundles, location):
             if bundle.device_uuid in left:
-                left.remove(bundle.device_uuid)
+                keeps_key = left.pop(bundle.device_uuid)
                 for problem in bundle.problems:
                     warn(problem)
-                lacking = [name for name in _NEEDED if name not in bundle.files]
-                if lacking:
-                    raise BundleError(f"the bundle of {bundle.device_uuid} has no {lacking[0]}")
+                _check_files(bundle, keeps_key=keeps_key)
                 yield bundle
         if left:
             raise BundleError(f"{BUNDLES}/{location} has no bundle of {min(left)}")
+
+
+def _check_files(bundle: Bundle, *, keeps_key: bool) -> None:
+    for name in (CERTIFICATE, ROOT) if keeps_key else (PRIVATE_KEY, CERTIFICATE, ROOT):
+        if name not in bundle.files:
+            raise BundleError(f"the bundle of {bundle.device_uuid} has no {name}")
+    if keeps_key and PRIVATE_KEY in bundle.files:
+        raise BundleError(
+            f"the bundle of {bundle.device_uuid} has a {PRIVATE_KEY}, and the device keeps its key itself",
+            hint="`batch-issuer verify` checks the run",
+        )
 
 
 def _batches(bundles: Iterable[Bundle]) -> Iterator[list[Bundle]]:

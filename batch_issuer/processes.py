@@ -9,9 +9,7 @@ Workers come from a fork server, a process without threads: the parent, in which
 
 from __future__ import annotations
 
-import ctypes
 import os
-import resource
 import signal
 import time
 import traceback
@@ -24,13 +22,14 @@ import multiprocess
 import multiprocess.connection
 import multiprocess.forkserver
 
+from batch_issuer.core_dumps import forbid_core_dumps
 from batch_issuer.errors import BatchIssuerError, Interrupted, RunFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import FrameType
 
-__all__ = ["MOST_STRIKES", "StopRequest", "Supervisor", "available_cores", "forbid_core_dumps", "prepare_workers"]
+__all__ = ["MOST_STRIKES", "StopRequest", "Supervisor", "available_cores", "prepare_workers"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -43,8 +42,6 @@ _START_SECONDS = 120
 """A worker that is not ready by then is ended, as one that died at its start: nothing waits for ever."""
 
 _VARIABLES = "BATCH_ISSUER_"
-_PR_SET_DUMPABLE = 4  # linux/prctl.h
-
 _context = multiprocess.get_context("forkserver")
 
 
@@ -69,16 +66,6 @@ def _ensure_server() -> None:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         os.environ.update(own)
-
-
-def forbid_core_dumps() -> None:
-    """From now on no key of this process can end in a core dump, and its environment is not this user's to read.
-
-    The limit is not asked when cores go to a program (core(5)), so the kernel is told, too, not to dump this process
-    (prctl(2), PR_SET_DUMPABLE), which also keeps other processes of this user from its memory and its /proc files.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 class StopRequest:

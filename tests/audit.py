@@ -7,7 +7,7 @@ import tarfile
 from collections import Counter
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 MEMBERS = {"pkey.pem", "client.pem", "root.crt", "sota.toml"}
@@ -31,6 +32,10 @@ class Stored:
 
     certificate: x509.Certificate
     place: str
+
+
+Brought: TypeAlias = "Mapping[str, bytes]"
+"""Devices that brought a CSR, each with its SubjectPublicKeyInfo: these, and only these, have no private key here."""
 
 
 def committed(out: Path) -> dict[str, str]:
@@ -50,14 +55,15 @@ def committed(out: Path) -> dict[str, str]:
     return rows
 
 
-def visible(out: Path) -> dict[str, Stored]:
+def visible(out: Path, brought: Brought) -> dict[str, Stored]:
     """Every bundle below bundles/, each of which must be whole and of one key."""
     bundles = out / "bundles"
     found: dict[str, Stored] = {}
     for path in sorted(bundles.iterdir()) if bundles.is_dir() else []:
         for uuid, key, certificate in _stored(path):
             assert uuid not in found, f"{uuid} is stored twice"
-            ours = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            assert (key is None) == (uuid in brought), f"{uuid} has a private key or none, and should not"
+            ours = brought.get(uuid) or key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
             theirs = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
             assert ours == theirs, f"the key of {uuid} is not its certificate's"
             names = [a.value for a in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
@@ -82,33 +88,39 @@ def _stored(path: Path):  # type: ignore[no-untyped-def]
     elif path.suffix == ".parquet":
         table = pq.read_table(path)
         for row in table.to_pylist():
-            key = load_der_private_key(row["private_key"], None)
+            key = None if row["private_key"] is None else load_der_private_key(row["private_key"], None)
             yield row["device_uuid"], key, x509.load_der_x509_certificate(row["certificate"])
     else:
         yield _pem_bundle(path.name, {file.name: file.read_bytes() for file in path.iterdir()})
 
 
 def _pem_bundle(uuid: str, files: dict[str, bytes]):  # type: ignore[no-untyped-def]
-    assert set(files) == MEMBERS, f"the bundle of {uuid} holds {sorted(files)}"
-    return uuid, load_pem_private_key(files["pkey.pem"], None), x509.load_pem_x509_certificate(files["client.pem"])
+    assert set(files) | {"pkey.pem"} == MEMBERS, f"the bundle of {uuid} holds {sorted(files)}"
+    key = load_pem_private_key(files["pkey.pem"], None) if "pkey.pem" in files else None
+    return uuid, key, x509.load_pem_x509_certificate(files["client.pem"])
 
 
-def check_interrupted(out: Path) -> dict[str, str]:
+NOBODY: dict[str, bytes] = {}
+
+
+def check_interrupted(out: Path, brought: Brought = NOBODY) -> dict[str, str]:
     """I2, I3, I5: what is visible is committed, whole and unique; returns the committed devices."""
     rows = committed(out)
-    for uuid, stored in visible(out).items():
+    for uuid, stored in visible(out, brought).items():
         assert uuid in rows, f"{uuid} is visible and not committed"
         assert stored.certificate.fingerprint(HASH).hex() == rows[uuid], f"{uuid} is visible with another certificate"
     return rows
 
 
-def check_finished(out: Path, wanted: list[str], ca: x509.Certificate, before: dict[str, str]) -> None:
+def check_finished(
+    out: Path, wanted: list[str], ca: x509.Certificate, before: dict[str, str], brought: Brought = NOBODY
+) -> None:
     """I1, I3-I8: every device exactly once, what was issued before the crash unchanged, nothing left over."""
     rows = committed(out)
     assert list(rows) == wanted, "the manifest is not the input's devices in the input's order"
     changed = [uuid for uuid, digest in before.items() if rows[uuid] != digest]
     assert not changed, f"issued again with another certificate: {changed}"
-    stored = check_all(out, rows, ca)
+    stored = check_all(out, rows, ca, brought)
     keys = Counter(
         s.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for s in stored
     )
@@ -139,9 +151,9 @@ def check_signature(out: Path, pki: Path) -> None:
     assert done.stdout == (out / "SHA256SUMS").read_bytes()
 
 
-def check_all(out: Path, rows: dict[str, str], ca: x509.Certificate) -> list[Stored]:
+def check_all(out: Path, rows: dict[str, str], ca: x509.Certificate, brought: Brought = NOBODY) -> list[Stored]:
     """Every committed device's bundle is there, whole, as its row says, signed by the CA."""
-    found = visible(out)
+    found = visible(out, brought)
     assert set(found) == set(rows), "bundles and manifest are not of the same devices"
     for uuid, stored in found.items():
         assert stored.certificate.fingerprint(HASH).hex() == rows[uuid]

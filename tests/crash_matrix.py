@@ -1,9 +1,10 @@
 """Kills a small run before every single file operation, resumes it, and audits; prints one line of JSON.
 
-Usage: crash_matrix.py FORMAT PKI FOLDER [FLAW]
+Usage: crash_matrix.py FORMAT PKI FOLDER [FLAW | mixed]
 
 A process of its own: it forks a child per kill, and must not have started Arrow's threads before.
-FLAW seeds a mistake, to show that the audit bites: publish-first, summary-first.
+FLAW seeds a mistake, to show that the audit bites: publish-first, summary-first. With mixed, every other device brings
+a CSR.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import audit
+import csrs as csrs_module
 from cryptography import x509
 from faults import FileOperations, run_inline
 
@@ -122,11 +124,13 @@ FLAWS = {"publish-first": seed_publish_first, "summary-first": seed_summary_firs
 def main() -> None:
     bundle_format, pki, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     run_inline()
-    for flaw in sys.argv[4:]:
+    for flaw in set(sys.argv[4:]) - {"mixed"}:
         FLAWS[flaw]()
     random = Random(7)
     wanted = [str(uuid.UUID(int=random.getrandbits(128), version=4)) for _ in range(DEVICES)]
-    (folder / "devices.csv").write_text("device_uuid\n" + "\n".join(wanted) + "\n")
+    csrs = csrs_module.forms_of(wanted, 2) if sys.argv[4:] == ["mixed"] else {}
+    (folder / "devices.csv").write_bytes(csrs_module.csr_manifest(wanted, csrs))
+    brought = {uuid: csrs_module.spki_of(csr) for uuid, csr in csrs.items()}
     ca = x509.load_pem_x509_certificate((pki / "local-ca.pem").read_bytes())
     kills, failures = 0, []
     for at in range(100_000):
@@ -137,21 +141,21 @@ def main() -> None:
         if code == 0:
             break
         kills += 1
-        failure = _audit(code, asked, wanted, ca)
+        failure = _audit(code, asked, wanted, ca, brought)
         if failure:
             failures.append(f"kill {at}: {failure}")
     print(json.dumps({"kills": kills, "rows": kills * DEVICES, "failures": failures}))
 
 
-def _audit(code: int, asked: RunRequest, wanted: list[str], ca: x509.Certificate) -> str | None:
+def _audit(code: int, asked: RunRequest, wanted: list[str], ca: x509.Certificate, brought: audit.Brought) -> str | None:
     if code != -signal.SIGKILL:
         return f"exit code {code}, expected a kill"
     out = asked.out
 
     def resume_and_check() -> None:
-        before = audit.check_interrupted(out) if out.exists() else {}
+        before = audit.check_interrupted(out, brought) if out.exists() else {}
         run(asked)
-        audit.check_finished(out, wanted, ca, before)
+        audit.check_finished(out, wanted, ca, before, brought)
         audit.check_signature(out, asked.pki)
 
     return "the audit or the resumed run failed" if in_child(resume_and_check) else None

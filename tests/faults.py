@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import batch_issuer.batch.csrs
 import batch_issuer.batch.run
 import batch_issuer.bundles.directory
 
@@ -98,4 +99,6 @@ class InlineSupervisor:
 
 def run_inline() -> None:
     """From now on, runs of this process have no other processes."""
-    vars(batch_issuer.batch.run)["Supervisor"] = InlineSupervisor
+    for module in (batch_issuer.batch.csrs, batch_issuer.batch.run):
+        vars(module)["Supervisor"] = InlineSupervisor
+    vars(batch_issuer.batch.csrs)["prepare_workers"] = lambda _: None

@@ -143,7 +143,9 @@ def stored_bundles(out: Path) -> dict[str, dict[str, bytes]]:
             table = pq.read_table(path)
             root = pq.read_schema(path).metadata[b"root.crt"]
             for row in table.to_pylist():
-                files = {"pkey.pem": _pem("EC PRIVATE KEY", row["private_key"]), "root.crt": root}
+                files = {"root.crt": root}
+                if row["private_key"] is not None:
+                    files["pkey.pem"] = _pem("EC PRIVATE KEY", row["private_key"])
                 files["client.pem"] = _pem("CERTIFICATE", row["certificate"])
                 if "sota_toml" in row:
                     files["sota.toml"] = row["sota_toml"].encode()

@@ -68,6 +68,7 @@ class Making:
     Attributes:
         values: of the record.
         carried: columns carried through, with a value per device.
+        csrs: a PEM text for each device that brings its key.
         engine: makes the keys.
         random: makes the serial numbers.
         stored: changes what is stored of each part, after the part's rows were written.
@@ -77,6 +78,7 @@ class Making:
 
     values: dict[str, Any] = field(default_factory=dict)
     carried: dict[str, list[Any]] = field(default_factory=dict)
+    csrs: dict[str, bytes] = field(default_factory=dict)
     engine: KeyEngine | None = None
     random: Callable[[int], bytes] | None = None
     stored: Callable[[PartBundles], PartBundles] = lambda part: part
@@ -87,7 +89,7 @@ class Making:
 def make_run(out: Path, authority: Authority, format_name: str, making: Making | None = None) -> MadeRun:
     """Issue `UUIDS` into `out`, in three parts."""
     making = making or Making()
-    run = MadeRun(out, _record(authority, format_name, making.values), authority)
+    run = MadeRun(out, _record(authority, format_name, {"csr_rows": len(making.csrs)} | making.values), authority)
     folder = run.folder
     for place in (folder.path, folder.bundles, folder.work, folder.staging, folder.commits):
         place.mkdir(mode=0o700)
@@ -95,7 +97,8 @@ def make_run(out: Path, authority: Authority, format_name: str, making: Making |
     mint = _mint(run, making)
     tables = []
     for index in range(making.committed):
-        run.parts.append(mint.part(_uuids(index), _flags(run.record, making, index)))
+        csrs = [making.csrs.get(uuid) for uuid in UUIDS[_part(index)]] if making.csrs else None
+        run.parts.append(mint.part(_uuids(index), _flags(run.record, making, index), csrs))
         tables.append(_store(run, making, index))
     if making.committed == run.record.parts:
         _finish(run, tables)
@@ -110,6 +113,7 @@ def _record(authority: Authority, format_name: str, values: dict[str, Any]) -> R
         "manifest_kind": "csv",
         "rows": INPUT_ROWS,
         "accepted": DEVICES,
+        "csr_rows": 0,
         "skip_rejects": True,
         "factory": FACTORY,
         "ca_name": "local-ca",
@@ -128,6 +132,7 @@ def _record(authority: Authority, format_name: str, values: dict[str, Any]) -> R
         "ostree": "ostree.example.com:8443",
         "hardware_id": "imx8mm",
         "tag": "main",
+        "device_hsm_module": None,
         "manifest_format": "parquet" if format_name == "parquet" else "csv",
         "with_certificates": False,
         "spreadsheet_safe": False,
@@ -178,6 +183,7 @@ def _store(run: MadeRun, making: Making, index: int) -> pa.Table:
         (record.starts, record.ends),
         stored.locations(part_name(index), part.device_uuids),
         certificates=certificates,
+        key_origins=_key_origins(making, index),
         carried={name: pa.array(values)[_part(index)] for name, values in making.carried.items()},
     )
     write_new(
@@ -188,10 +194,16 @@ def _store(run: MadeRun, making: Making, index: int) -> pa.Table:
     return table
 
 
+def _key_origins(making: Making, index: int) -> pa.Array | None:
+    if not making.csrs:
+        return None
+    return pa.array(["csr" if uuid in making.csrs else "made" for uuid in UUIDS[_part(index)]])
+
+
 def _sota(record: RunRecord, making: Making, index: int) -> list[bytes]:
     assert record.gateway is not None
     assert record.ostree is not None
-    settings = SotaSettings(record.gateway, record.ostree)
+    settings = SotaSettings(record.gateway, record.ostree, device_hsm_module=record.device_hsm_module)
     texts = []
     for place in range(DEVICES)[_part(index)]:
         hardware_id, tag, apps = (
@@ -250,5 +262,10 @@ def sum_up(run: MadeRun) -> None:
 
 
 def _summary(record: RunRecord) -> dict[str, Any]:
-    counts = {"devices": record.accepted, "rejected": record.rows - record.accepted, "parts": record.parts}
+    counts = {
+        "devices": record.accepted,
+        "csr_rows": record.csr_rows,
+        "rejected": record.rows - record.accepted,
+        "parts": record.parts,
+    }
     return counts | {"format": record.format, "not_before": record.not_before, "not_after": record.not_after}

@@ -298,6 +298,50 @@ MORE: dict[str, tuple[str, Callable[[Fields], Fields]]] = {
     "an unknown extension": ("certificate-extension", lambda f: _with(f, "2a0304", "0500")),
 }
 
+_PRINTABLE_STRING, _BMP_STRING, _IA5_STRING, _TELETEX_STRING = 0x13, 0x1E, 0x16, 0x14
+
+
+def _mixed(*attributes: tuple[str, bytes, int]) -> Callable[[Fields], Fields]:
+    """A subject whose attributes have string types of their own."""
+    one = [content(_subject((kind, text), string=string), 0x30) for kind, text, string in attributes]
+    return lambda fields: replace(fields, subject=element(0x30, *one))
+
+
+def _together(*attributes: tuple[str, bytes]) -> Callable[[Fields], Fields]:
+    """A subject with all attributes in one relative distinguished name."""
+    each = [content(one, 0x31) for one in split(content(_subject(*attributes), 0x30))]
+    return lambda fields: replace(fields, subject=element(0x30, element(0x31, *each)))
+
+
+OWN_FORMS: dict[str, Callable[[Fields], Fields]] = {
+    "CN first": _named(("CN", _UUID), ("OU", _FACTORY)),
+    "OU first": _named(("OU", _FACTORY), ("CN", _UUID)),
+    "CN first, printable": _named(("CN", _UUID), ("OU", _FACTORY), string=_PRINTABLE_STRING),
+    "OU first, printable": _named(("OU", _FACTORY), ("CN", _UUID), string=_PRINTABLE_STRING),
+    "a string type each": _mixed(("CN", _UUID, _PRINTABLE_STRING), ("OU", _FACTORY, 0x0C)),
+}
+"""Subjects that a device may write into its CSR."""
+
+OWN: dict[str, tuple[str, Callable[[Fields], Fields]]] = {
+    "BMPString": ("certificate-subject", _named(("CN", _UUID), ("OU", _FACTORY), string=_BMP_STRING)),
+    "IA5String": ("certificate-subject", _named(("OU", _FACTORY), ("CN", _UUID), string=_IA5_STRING)),
+    "TeletexString": ("certificate-subject", _mixed(("OU", _FACTORY, _TELETEX_STRING), ("CN", _UUID, 0x0C))),
+    "one relative name": ("certificate-subject", _together(("CN", _UUID), ("OU", _FACTORY))),
+    "CN twice and no OU": ("certificate-subject", _named(("CN", _UUID), ("CN", _UUID))),
+    "CN in both string types": (
+        "certificate-subject",
+        _mixed(("CN", _UUID, 0x0C), ("CN", _UUID, _PRINTABLE_STRING), ("OU", _FACTORY, 0x0C)),
+    ),
+    "no OU": ("certificate-subject", _named(("CN", _UUID))),
+    "production first": ("certificate-subject", _named(("BC", b"production"), ("CN", _UUID), ("OU", _FACTORY))),
+    "a blank behind the factory": ("certificate-subject", _named(("OU", _FACTORY + b" "), ("CN", _UUID))),
+    "octets that are no attribute": (
+        "certificate-encoding",
+        lambda f: replace(f, subject=element(0x30, content(f.subject, 0x30), b"\x31")),
+    ),
+}
+"""Mutants of certificates for CSRs that are wrong, though a device may choose the form of its subject."""
+
 
 def mutant(authority: Authority, good: bytes, change: Callable[[Fields], Fields]) -> bytes:
     """A changed certificate that the CA signed."""

@@ -237,13 +237,6 @@ def test_broken_utf_8_in_parquet(column: str) -> None:
     assert finding["message"] == f"row 2, column {column!r}: it is not UTF-8"
 
 
-def test_rows_with_a_csr_are_rejected() -> None:
-    ran = issue(csv_bytes([f"{UUIDS[0]},pem", f"{UUIDS[1]},"], "uuid,csr"))
-    finding = "csr-unsupported: row 1, column 'csr': the row brings a CSR, and this version does not sign CSRs"
-    error = "1 of the manifest's 2 rows are rejected; nothing was issued"
-    refusal(ran, 3, error, hint=MEND, findings=[finding])
-
-
 def test_when_all_rows_are_rejected_skip_rejects_makes_nothing() -> None:
     findings = [f"uuid-malformed: row {row}, column 'device_uuid': {EXPECTED_UUID}, got 'x'" for row in (1, 2)]
     ran = issue(csv_bytes(["x", "x"]), "--skip-rejects")

@@ -301,7 +301,7 @@ def test_a_dry_run_checks_everything_and_writes_nothing(work: Path) -> None:
 
 def test_a_dry_run_in_json() -> None:
     told = json.loads(issue(csv_bytes([*UUIDS, "x"]), "--dry-run", "--json", "--skip-rejects").out)
-    expected = {"dry_run": True, "rows": 9, "devices": 8, "rejected": 1, "parts": 3, "warnings": []}
+    expected = {"dry_run": True, "rows": 9, "devices": 8, "csr_rows": 0, "rejected": 1, "parts": 3, "warnings": []}
     assert {name: told[name] for name in expected} == expected
     assert set(told) - set(expected) == {"octets", "seconds", "not_before", "not_after"}
 

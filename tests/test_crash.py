@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from random import Random
 
@@ -16,6 +17,7 @@ import pytest
 import runs
 from crash_matrix import SIGNER
 from cryptography import x509
+from csrs import csr_manifest, forms_of, spki_of
 from pki import make_pki
 
 FORMATS = ("dir", "tar", "parquet")
@@ -47,6 +49,16 @@ def test_killed_before_every_file_operation(bundle_format: str, pki: Path, tmp_p
     """Each kill is followed by an audit, a resume and an audit: steps 1 to 5, and what lies between."""
     result = matrix(bundle_format, pki, tmp_path)
     print(f"{bundle_format}: kills {result['kills']}, rows {result['rows']}, failures {len(result['failures'])}")  # type: ignore[arg-type]
+    assert result["failures"] == []
+    assert int(str(result["kills"])) >= 50
+
+
+@pytest.mark.parametrize("bundle_format", FORMATS)
+def test_killed_before_every_file_operation_with_some_devices_csrs(
+    bundle_format: str, pki: Path, tmp_path: Path
+) -> None:
+    result = matrix(bundle_format, pki, tmp_path, "mixed")
+    print(f"{bundle_format}, mixed: kills {result['kills']}, failures {len(result['failures'])}")  # type: ignore[arg-type]
     assert result["failures"] == []
     assert int(str(result["kills"])) >= 50
 
@@ -83,6 +95,36 @@ def test_killed_at_random_instants(bundle_format: str, pki: Path, ca: x509.Certi
             out = tmp_path / f"out-{lots}"
     assert runs.run(runs.issue_arguments(manifest, pki, out, *options)).returncode == 0
     audit.check_finished(out, wanted, ca, before)
+
+
+def test_a_mixed_run_killed_at_random_instants(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
+    """Among these instants are those at which CSRs are checked, which takes most of such a run's time."""
+    random, lots = Random(11), 0
+    wanted = [str(uuid.UUID(int=random.getrandbits(128), version=4)) for _ in range(3000)]
+    csrs = forms_of(wanted, 2)
+    brought = {device: spki_of(csr) for device, csr in csrs.items()}
+    manifest, out = tmp_path / "devices.csv", tmp_path / "out-0"
+    manifest.write_bytes(csr_manifest(wanted, csrs))
+    options = ["--format", "parquet", "--manifest-format", "parquet", "--part-size", "100", "--resume", "-q"]
+    kills, before = 0, dict[str, str]()
+    while kills < RANDOM_KILLS:
+        process = runs.start(runs.issue_arguments(manifest, pki, out, *options))
+        time.sleep(random.uniform(0.1, 0.8))
+        if process.poll() is None:
+            runs.kill_group(process)
+            kills += 1
+            now = audit.check_interrupted(out, brought) if out.exists() else {}
+            assert before.items() <= now.items(), "a resumed run lost or changed what was issued"
+            before = now
+        else:
+            process.communicate()
+            audit.check_finished(out, wanted, ca, before, brought)
+            lots, before = lots + 1, {}
+            out = tmp_path / f"out-{lots}"
+    assert runs.run(runs.issue_arguments(manifest, pki, out, *options)).returncode == 0
+    audit.check_finished(out, wanted, ca, before, brought)
+    with pytest.raises(AssertionError, match="has a private key or none, and should not"):
+        audit.check_finished(out, wanted, ca, before)
 
 
 def test_workers_killed_ten_times_are_replaced(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:

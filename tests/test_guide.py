@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
+from csrs import csr_manifest, forms_of
 from gateways import TOKEN, serving
 from judges import Ran, run
 
@@ -250,6 +251,23 @@ def test_standing_alone(tmp_path: Path) -> None:
         assert factory.probe("first") == (0, {})
         factory.register_online(ONLINE)
         assert factory.connect(tmp_path / ONLINE)[0] == 200
+
+
+def test_devices_that_keep_their_keys_are_not_probed(tmp_path: Path) -> None:
+    assert run("ca", "create", tmp_path / "pki", "--factory", "acme", "--gateway-host", "gw.acme.example").code == 0
+    uuids = [f"00000000-0000-4000-8000-{i:012x}" for i in range(1, 7)]
+    for name, every in (("mixed", 2), ("kept", 1)):
+        (tmp_path / f"{name}.csv").write_bytes(csr_manifest(uuids, forms_of(uuids, every)))
+        manifest = ("--manifest", tmp_path / f"{name}.csv", "--pki", tmp_path / "pki", "--out", tmp_path / name)
+        assert run("issue", *manifest, "--hardware-id", "imx8mm", "--days", "3000").code == 0
+    with serving(tmp_path / "vendor", pki=tmp_path / "pki") as server:
+        server.wait_gateway()
+        probed = run("gateway", "probe", tmp_path / "mixed", "--gateway", server.host_port)
+        assert probed.code == 0
+        assert probed.out.startswith("3 of 3 devices probed at ")
+        refused = run("gateway", "probe", tmp_path / "kept", "--gateway", server.host_port)
+        assert refused.code == 2
+        assert "no device is there whose key the run made; those that keep theirs cannot be probed" in refused.err
 
 
 @pytest.mark.parametrize("arguments", [("--token-file", "wrong"), ()])

@@ -251,7 +251,7 @@ def test_a_pin_is_nowhere(hsm: SoftHsm, tmp_path: Path, monkeypatch: pytest.Monk
 def test_another_process_of_the_user_cannot_read_a_secret_of_the_environment() -> None:
     code = (
         "import os, subprocess, sys\n"
-        "from batch_issuer.processes import forbid_core_dumps\n"
+        "from batch_issuer.core_dumps import forbid_core_dumps\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "command = ['cat', f'/proc/{os.getpid()}/environ']\n"
         "def readable(): return subprocess.run(command, capture_output=True).returncode\n"

@@ -362,12 +362,29 @@ def test_text_for_sota_toml_is_one_line_of_at_most_1024_octets(column: str) -> N
     assert {finding.code for finding in found.rejections} == {"text-invalid"}
 
 
-def test_a_row_with_a_csr_is_rejected_for_no_key_may_be_made_for_it() -> None:
-    found = read(csv_bytes([f'{ONE},"-----BEGIN', 'x"', f"{TWO},"], "uuid,csr"))
-    assert found.devices == [TWO]
+def test_a_csr_goes_to_the_plan_as_it_is_and_is_not_carried_through() -> None:
+    found = read(csv_bytes([f'{ONE},"-----BEGIN', 'x"', f"{TWO},", f"{THREE}, "], "uuid,CSR"))
+    assert found.devices == [ONE, TWO, THREE]
+    assert [row["csr"] for row in found.rows] == ["-----BEGIN\nx", None, " "]
     assert "carried:csr" not in found.rows[0]
-    assert found.messages == ["row 1, column 'csr': the row brings a CSR, and this version does not sign CSRs"]
-    assert [finding.code for finding in found.rejections] == ["csr-unsupported"]
+
+
+def test_without_a_csr_column_the_plan_has_none() -> None:
+    assert "csr" not in read(csv_bytes([ONE])).rows[0]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+def test_a_csr_that_is_too_long_for_one_is_not_kept(kind: pa.DataType) -> None:
+    column = pa.array(["x" * 16_384, "x" * 16_385, None]).cast(kind)
+    found = read(parquet_bytes({"uuid": pa.array([ONE, TWO, THREE]), "csr": column}))
+    assert [row["csr"] for row in found.rows] == ["x" * 16_384, None]
+    assert found.messages == ["row 2, column 'csr': the CSR must have at most 16384 octets; it has more"]
+    assert [finding.code for finding in found.rejections] == ["csr-unreadable"]
+
+
+def test_a_csr_column_of_nulls_brings_none() -> None:
+    found = read(parquet_bytes({"uuid": pa.array([ONE, TWO]), "csr": pa.nulls(2)}))
+    assert [row["csr"] for row in found.rows] == [None, None]
 
 
 def test_a_missing_hardware_id_is_rejected_where_it_is_needed() -> None:
@@ -381,12 +398,12 @@ def test_a_missing_hardware_id_is_rejected_where_it_is_needed() -> None:
 
 
 def test_every_finding_of_a_row_is_told() -> None:
-    found = read(csv_bytes([f"nope,maybe,\x01,pem,{ONE}"], "uuid,production,tag,csr,site"))
+    found = read(csv_bytes([f"nope,maybe,\x01,{'x' * 20_000},{ONE}"], "uuid,production,tag,csr,site"))
     assert [finding.code for finding in found.rejections] == [
         "uuid-malformed",
         "production-invalid",
         "text-invalid",
-        "csr-unsupported",
+        "csr-unreadable",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
+from csrs import FORMS, forms_of, make_csr, spki_of, subject_name
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,12 +23,17 @@ from batch_issuer.devices import DeviceRequest
 from batch_issuer.errors import RefusedError
 from batch_issuer.minting.keys import POINT_OFFSET, SEC1_LENGTH, key_engine
 from batch_issuer.minting.mint import Mint, TemplateMismatch
-from batch_issuer.minting.reference import DeviceIssuance, device_certificate
+from batch_issuer.minting.reference import DeviceIssuance, device_certificate, requested_certificate
+from batch_issuer.minting.requested import cut_requested_template, read_requested, requested_certificates
 from batch_issuer.minting.template import certificates, cut_template, serial_numbers
 from batch_issuer.profiles import ValidityWindow, factory_name
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cryptography.x509.name import _ASN1Type
+
+    from batch_issuer.devices import Sec1Der
 
 CA_KEY = ec.derive_private_key(0x1F2E3D4C5B6A79888796A5B4C3D2E1F0, ec.SECP256R1())
 DETERMINISTIC = partial(CA_KEY.sign, signature_algorithm=ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
@@ -99,7 +106,9 @@ def test_a_part_has_distinct_keys_and_serials_and_right_digests() -> None:
         assert digest.finalize() == part.public_key_digests[32 * index : 32 * index + 32]
         assert certificate.serial_number.to_bytes(20) == part.serials[20 * index : 20 * index + 20]
         assert ("production" in certificate.subject.rfc4514_string()) == (index % 3 == 0)
-        assert spki.endswith(part.private_keys[index][POINT_OFFSET:])
+        private_key = part.private_keys[index]
+        assert private_key is not None
+        assert spki.endswith(private_key[POINT_OFFSET:])
     assert "private_keys" not in repr(part)
 
 
@@ -110,6 +119,110 @@ def test_a_template_that_differs_from_the_definition_is_refused(monkeypatch: pyt
     uuid = b"00000000-0000-4000-8000-000000000001"
     with pytest.raises(TemplateMismatch, match=rf"^the certificate of {uuid.decode()} differs from its definition$"):
         mint.part([uuid], production=False)
+
+
+# Certificates for keys that devices keep
+
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=64)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    issued=issuances,
+    uuid=st.uuids(),
+    unit=texts,
+    order=st.permutations(["CN", "OU", "BC"]) | st.permutations(["CN", "OU"]),
+    random=st.binary(min_size=20, max_size=20),
+)
+def test_template_and_reference_give_the_same_octets_for_any_csr(
+    issued: DeviceIssuance, uuid: object, unit: str, order: list[str], random: bytes
+) -> None:
+    """Units of up to 256 octets: the lengths of subject and certificate take one octet, two or three."""
+    pem = make_csr(str(uuid), order, factory=unit)
+    serial = serial_numbers(random)
+    [fast] = requested_certificates(cut_requested_template(issued), [read_requested(pem)], serial, DETERMINISTIC)
+    csr = x509.load_pem_x509_csr(pem)
+    slow = requested_certificate(issued, csr, int.from_bytes(serial), CA_KEY, deterministic=True)
+    assert fast == slow.public_bytes(Encoding.DER)
+    assert slow.subject.public_bytes() == csr.subject.public_bytes()
+    assert slow.public_key() == csr.public_key()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_csrs_subject_keeps_its_order_and_string_types(form: tuple[tuple[str, ...], _ASN1Type]) -> None:
+    uuid = "00000000-0000-4000-8000-000000000001"
+    mint = Mint(issuance(), key_engine("openssl"), DETERMINISTIC, CA_KEY.public_key())
+    pem = make_csr(uuid, *form)
+    part = mint.part([uuid.encode()], False, [pem])
+    leaf = x509.load_der_x509_certificate(part.certificates[0])
+    assert leaf.subject.public_bytes() == subject_name(uuid, *form).public_bytes()
+    assert part.private_keys == [None]
+    assert part.public_key_digests == hashlib.sha256(spki_of(pem)).digest()
+
+
+class CountingEngine:
+    name = "counting"
+
+    def __init__(self) -> None:
+        self.made: list[int] = []
+
+    def private_keys(self, count: int) -> list[Sec1Der]:
+        self.made.append(count)
+        return key_engine("openssl").private_keys(count)
+
+
+def test_a_mixed_part_keeps_the_order_of_its_rows_and_makes_only_the_keys_that_lack() -> None:
+    engine = CountingEngine()
+    mint = Mint(issuance(), engine, DETERMINISTIC, CA_KEY.public_key())
+    uuids = [f"00000000-0000-4000-8000-{i:012x}" for i in range(30)]
+    csrs = forms_of(uuids, 3)
+    part = mint.part([uuid.encode() for uuid in uuids], [i % 2 == 1 for i in range(30)], [*map(csrs.get, uuids)])
+    assert engine.made == [20]
+    for index, (uuid, der, key) in enumerate(zip(uuids, part.certificates, part.private_keys, strict=True)):
+        leaf = x509.load_der_x509_certificate(der)
+        spki = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        assert leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value == uuid
+        assert leaf.serial_number.to_bytes(20) == part.serials[20 * index : 20 * index + 20]
+        assert leaf.fingerprint(hashes.SHA256()) == part.certificate_digests[32 * index : 32 * index + 32]
+        assert hashlib.sha256(spki).digest() == part.public_key_digests[32 * index : 32 * index + 32]
+        if uuid in csrs:
+            assert key is None
+            assert spki == spki_of(csrs[uuid])
+        else:
+            assert key is not None
+            assert spki.endswith(key[POINT_OFFSET:])
+            assert ("production" in leaf.subject.rfc4514_string()) == (index % 2 == 1)
+
+
+def test_where_every_device_keeps_its_key_none_is_made() -> None:
+    engine = CountingEngine()
+    mint = Mint(issuance(), engine, DETERMINISTIC, CA_KEY.public_key())
+    uuids = [f"00000000-0000-4000-8000-{i:012x}" for i in range(4)]
+    part = mint.part([uuid.encode() for uuid in uuids], False, [*map(make_csr, uuids)])
+    assert (engine.made, part.private_keys) == ([0], [None] * 4)
+
+
+def test_a_template_for_csrs_that_differs_from_the_definition_is_refused() -> None:
+    mint = Mint(issuance(), key_engine("openssl"), DETERMINISTIC, CA_KEY.public_key())
+    uuids = [f"00000000-0000-4000-8000-{i:012x}".encode() for i in (1, 2)]
+    csrs = [make_csr(uuids[0].decode()), make_csr(uuids[1].decode(), ("CN", "OU", "BC"))]
+    mint.part(uuids, False, csrs)
+    mint._requested_template = cut_requested_template(issuance(authority_key_identifier=None))
+    with pytest.raises(TemplateMismatch, match=r"^the certificate of .*2 differs from its definition$"):
+        mint.part(uuids[1:], False, csrs[1:])
+
+
+def test_a_csr_that_is_none_is_no_certificate() -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    with pytest.raises(ValueError, match="subsection not found"):
+        read_requested(make_csr("00000000-0000-4000-8000-000000000001", key=key))
+
+
+def test_a_signature_of_another_key_on_a_csrs_certificate_is_refused() -> None:
+    mint = Mint(issuance(), key_engine("openssl"), DETERMINISTIC, ec.generate_private_key(ec.SECP256R1()).public_key())
+    uuid = "00000000-0000-4000-8000-000000000001"
+    with pytest.raises(TemplateMismatch, match=r"^the CA's signature on the certificate of .* is wrong$"):
+        mint.part([uuid.encode()], False, [make_csr(uuid)])
 
 
 def test_a_signature_of_another_key_is_refused() -> None:

@@ -231,6 +231,7 @@ def test_a_flipped_bit_in_a_certificate(run: MadeRun) -> None:
 @pytest.mark.parametrize(("place", "code"), [(20, "bundle-key"), (-1, "bundle-key-mismatch"), (1, "bundle-key")])
 def test_a_flipped_bit_in_a_key(run: MadeRun, place: int, code: str) -> None:
     der = run.parts[1].private_keys[0]
+    assert der is not None
     rewrite(run, *(as_stored(run, private_key_pem, octets) for octets in (der, flipped(der, place))))
     report = verify(run)
     assert code in report.counts

@@ -18,12 +18,10 @@ from cryptography.x509.oid import NameOID
 from batch_issuer import profiles
 from batch_issuer.authority.layout import pem_labels
 from batch_issuer.authority.names import text_fault
+from batch_issuer.devices import LARGEST_CSR
 from batch_issuer.errors import RequestError
 
 __all__ = ["DeviceIdentity", "check_device_request", "check_factory", "read_request", "request_key"]
-
-LARGEST_REQUEST = 16_384
-"""Octets of a request's PEM text; one for a device has about 500."""
 
 _LABELS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -57,15 +55,15 @@ def read_request(text: bytes | str, what: str) -> x509.CertificateSigningRequest
         RequestError: it is none.
     """
     octets = text.encode(errors="replace") if isinstance(text, str) else text
-    if len(octets) > LARGEST_REQUEST:
-        raise RequestError("csr-unreadable", f"{what} must have at most {LARGEST_REQUEST} octets; it has {len(octets)}")
+    if len(octets) > LARGEST_CSR:
+        raise RequestError("csr-unreadable", f"{what} must have at most {LARGEST_CSR} octets; it has {len(octets)}")
     labels = pem_labels(octets)
     if len(labels) != 1 or labels[0] not in _LABELS:
         found = ", ".join(labels) or "none"
         raise RequestError("csr-unreadable", f"{what} must be one PEM CERTIFICATE REQUEST; its PEM blocks are: {found}")
     try:
         csr = x509.load_pem_x509_csr(octets)
-        _ = csr.subject, csr.extensions, [attribute.oid for attribute in csr.attributes]
+        subject, _, _ = csr.subject, csr.extensions, [attribute.oid for attribute in csr.attributes]
         key, signed = csr.public_key(), csr.is_signature_valid
     except _UNREADABLE:
         raise RequestError("csr-unreadable", f"{what} must be a request as RFC 2986 has it; it is not") from None
@@ -76,7 +74,7 @@ def read_request(text: bytes | str, what: str) -> x509.CertificateSigningRequest
         raise RequestError("csr-signature", f"{what} must be signed by its own key; its signature does not verify")
     # CertificationRequestInfo has subject and subjectPKInfo side by side (RFC 2986 section 4.1).
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if csr.subject.public_bytes() + spki not in csr.tbs_certrequest_bytes:
+    if subject.public_bytes() + spki not in csr.tbs_certrequest_bytes:
         raise RequestError("csr-subject", f"{what} must have a subject and a key in their usual DER form")
     return csr
 
@@ -94,7 +92,11 @@ def check_factory(csr: x509.CertificateSigningRequest, factory: str, what: str) 
     Raises:
         RequestError: it is another, or there is not exactly one.
     """
-    units = [str(unit.value) for unit in csr.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)]
+    _check_units(csr.subject, factory, what)
+
+
+def _check_units(subject: x509.Name, factory: str, what: str) -> None:
+    units = [str(unit.value) for unit in subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)]
     if units != [factory]:
         found = ", ".join(map(repr, units)) or "none"
         raise RequestError(
@@ -117,18 +119,19 @@ def check_device_request(csr: x509.CertificateSigningRequest, *, factory: str, w
     Raises:
         RequestError: it says something else, or asks for more than a device gets.
     """
-    check_factory(csr, factory, what)
-    names = csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    subject = csr.subject  # parsed anew each time that it is asked for
+    _check_units(subject, factory, what)
+    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(names) != 1 or not _UUID.fullmatch(uuid := str(names[0].value)) or uuid == _NIL:
         found = ", ".join(repr(str(name.value)[:64]) for name in names) or "none"
         raise RequestError("csr-uuid", f"{what} must have a UUID as its one common name (CN); it has {found}")
-    _check_attributes(csr, what)
+    _check_attributes(subject, what)
     _check_extensions(csr, what)
-    return DeviceIdentity(uuid, production=bool(csr.subject.get_attributes_for_oid(NameOID.BUSINESS_CATEGORY)))
+    return DeviceIdentity(uuid, production=bool(subject.get_attributes_for_oid(NameOID.BUSINESS_CATEGORY)))
 
 
-def _check_attributes(csr: x509.CertificateSigningRequest, what: str) -> None:
-    for attribute in csr.subject:
+def _check_attributes(subject: x509.Name, what: str) -> None:
+    for attribute in subject:
         if attribute.oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME):
             good = text_fault(str(attribute.value)) is None
         else:
@@ -139,8 +142,8 @@ def _check_attributes(csr: x509.CertificateSigningRequest, what: str) -> None:
                 f"{what} may have CN, OU and businessCategory=production in its subject, as UTF8String or "
                 f"PrintableString; it has {attribute.rfc4514_string()[:100]!r}",
             )
-    kinds = {attribute.oid for attribute in csr.subject}
-    if not len(csr.subject.rdns) == len(csr.subject) == len(kinds):
+    kinds = {attribute.oid for attribute in subject}
+    if not len(subject.rdns) == len(subject) == len(kinds):
         raise RequestError("csr-attribute", f"{what} must have each attribute of its subject once, on its own")
 
 

@@ -36,22 +36,50 @@ def choose_hosts(
         has_hardware_column: whether the manifest may name hardware ids.
 
     Raises:
-        RefusedError: a host is none.
+        RefusedError: a host is none, a text does not fit, or there is no `sota.toml` to say what --device-hsm says.
     """
     _check_text("--hardware-id", request.hardware_id, least=1)
     _check_text("--tag", request.tag)
+    _check_device_hsm(request)
     gateway = next(iter(certified), None) if request.gateway is None else request.gateway
     if gateway is None:
-        return None, ["no gateway host is known (no tls-crt, no --gateway): bundles get no sota.toml"]
+        return _without_sota(request, "no gateway host is known (no tls-crt, no --gateway)")
     if request.hardware_id is None and not has_hardware_column:
-        return None, ["no hardware id is known (no --hardware-id, no such column): bundles get no sota.toml"]
+        return _without_sota(request, "no hardware id is known (no --hardware-id, no such column)")
     ostree = request.ostree
     if ostree is None:
         ostree = gateway if request.gateway is not None else certified[-1 if len(certified) == 1 else 1]
     settings = SotaSettings(
-        _with_port("--gateway", gateway), _with_port("--ostree", ostree), request.hardware_id, request.tag
+        _with_port("--gateway", gateway),
+        _with_port("--ostree", ostree),
+        request.hardware_id,
+        request.tag,
+        request.device_hsm_module,
     )
     return settings, []
+
+
+def _without_sota(request: RunRequest, why: str) -> tuple[None, list[str]]:
+    if request.device_hsm:
+        raise RefusedError(
+            f"--device-hsm says what stands in sota.toml, and bundles get none: {why}",
+            hint="give what is missing, or leave out --device-hsm",
+        )
+    return None, [f"{why}: bundles get no sota.toml"]
+
+
+def _check_device_hsm(request: RunRequest) -> None:
+    module = request.device_hsm_module
+    if request.device_hsm != (module is not None):
+        raise RefusedError(
+            "--device-hsm and --device-hsm-module need each other, and only one of them is given",
+            hint="--device-hsm-module is the PKCS#11 module's path on the device, such as /usr/lib/libckteec.so.0",
+        )
+    _check_text("--device-hsm-module", module)
+    if module is not None and not module.startswith("/"):
+        raise RefusedError(
+            f"--device-hsm-module: expected the module's absolute path on the device, got '{shorten(module)}'"
+        )
 
 
 def _check_text(option: str, text: str | None, *, least: int = 0) -> None:

@@ -7,6 +7,8 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -20,17 +22,16 @@ from batch_issuer.columns import fixed_text_values
 from batch_issuer.devices import UUID_LENGTH, CertificateDer
 from batch_issuer.errors import AuthorityError, BundleError, OutputError, RunFailedError
 from batch_issuer.files import PRIVATE_MODE, replace_file, sync_directory
+from batch_issuer.manifest.columns import CSR_COLUMN
 from batch_issuer.manifest.rows import CARRIED_PREFIX
 from batch_issuer.minting.keys import key_engine
 from batch_issuer.minting.mint import Mint
 from batch_issuer.output.folder import BUNDLES, part_name
-from batch_issuer.output.rows import commit_table, encode_commit, read_commit
+from batch_issuer.output.rows import KEY_BROUGHT, KEY_MADE, commit_table, encode_commit, read_commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import pyarrow as pa
 
     from batch_issuer.authority.issuer import Issuer
     from batch_issuer.devices import MintedPart
@@ -118,7 +119,7 @@ class _PartWorker:
         if self._resumed:
             self._check_unpublished(name, device_uuids)
         _sweep(self._folder.staging, name)
-        part = self._mint.part(device_uuids, self._production(rows))
+        part = self._mint.part(device_uuids, self._production(rows), _csrs(rows))
         bundles = PartBundles(
             part.device_uuids, part.private_keys, part.certificates, self._root, self._sota_texts(rows)
         )
@@ -175,6 +176,7 @@ class _PartWorker:
             self._window,
             self._format.locations(name, part.device_uuids),
             certificates=certificates,
+            key_origins=_key_origins(rows) if self._record.csr_rows else None,
             carried=carried,
         )
 
@@ -184,6 +186,21 @@ def _open(issuer: Issuer) -> Callable[[bytes], bytes]:
         return issuer.key.open()
     except AuthorityError as error:  # of a token that the plan has signed with a moment ago
         raise RunFailedError(str(error), hint=error.hint) from None
+
+
+def _csrs(rows: pa.RecordBatch) -> list[bytes | None] | None:
+    """The CSRs that some of the rows bring; None when none does."""
+    if CSR_COLUMN not in rows.schema.names:
+        return None
+    column = rows.column(CSR_COLUMN)
+    if column.null_count == len(column):
+        return None
+    texts: list[bytes | None] = column.cast(pa.binary()).to_pylist()
+    return texts
+
+
+def _key_origins(rows: pa.RecordBatch) -> pa.Array:
+    return pc.if_else(pc.is_null(rows.column(CSR_COLUMN)), KEY_MADE, KEY_BROUGHT)
 
 
 def _sweep(staging: Path, name: str) -> None:

@@ -14,18 +14,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from batch_issuer import __version__, profiles
 from batch_issuer.batch.hosts import choose_hosts
-from batch_issuer.batch.spill import PlanWriter, drop_rows
+from batch_issuer.batch.rows import read_rows
 from batch_issuer.bundles.format import bundle_format
-from batch_issuer.errors import ManifestError, RowsRejectedError
+from batch_issuer.errors import ManifestError, RefusedError, RowsRejectedError
 from batch_issuer.files import PRIVATE_MODE, write_all
-from batch_issuer.manifest.duplicates import UniqueDevices
 from batch_issuer.manifest.reading import Manifest
 from batch_issuer.manifest.rows import RowRules
 from batch_issuer.output.manifest import csv_can_hold
 from batch_issuer.output.record import RunRecord, format_time
-from batch_issuer.output.rows import CERTIFICATE_COLUMN, ISSUED_COLUMNS
+from batch_issuer.output.rows import CERTIFICATE_COLUMN, ISSUED_COLUMNS, KEY_ORIGIN_COLUMN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
     from io import BufferedReader
     from pathlib import Path
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from batch_issuer.authority.batch_signer import BatchSigner
     from batch_issuer.authority.issuer import Issuer
     from batch_issuer.batch.request import RunRequest
+    from batch_issuer.batch.rows import RowsRead
     from batch_issuer.devices import Rejection
 
 __all__ = ["Plan", "make_plan", "open_manifest"]
 
-_RESERVED = frozenset((*ISSUED_COLUMNS.names, CERTIFICATE_COLUMN)) - {"device_uuid"}
+_RESERVED = frozenset((*ISSUED_COLUMNS.names, CERTIFICATE_COLUMN, KEY_ORIGIN_COLUMN)) - {"device_uuid"}
 _AS_ASKED = (
     "skip_rejects",
     "format",
@@ -111,6 +112,7 @@ def make_plan(
     now: datetime,
     spill: Path | None,
     signer: BatchSigner | None = None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> Plan:
     """Read and check the whole manifest, fix the run's record.
 
@@ -121,11 +123,13 @@ def make_plan(
         now: UTC.
         spill: where the accepted rows go, part by part; None for a dry run.
         signer: who signs the output, checked; None for nobody.
+        notify: told, in a sentence, what takes long.
 
     Raises:
         ManifestError: the manifest as a file is not usable.
         RowsRejectedError: rows are rejected and the run is not to go on without them, or none is left.
         RefusedError: an option is not usable.
+        RunFailedError: workers that check CSRs died again and again.
         OSError: the spill cannot be written.
     """
     bundle_format(request.format)
@@ -136,18 +140,20 @@ def make_plan(
         if kind == "csv" and manifest.types is not None:
             _check_csv_types(manifest)
         rules = RowRules(hardware_id_required=sota is not None and request.hardware_id is None)
-        read, rejections = _read_rows(manifest, rules, spill, request.part_size)
-    rejected = len({rejection.row for rejection in rejections})
-    if rejections and (not request.skip_rejects or rejected == read):
-        raise _rejected(rejections, rejected, read)
+        rows = read_rows(manifest, rules, request, factory=issuer.factory, spill=spill, notify=notify)
+    if rows.rejections and (not request.skip_rejects or rows.accepted == 0):
+        raise _rejected(rows)
+    if request.device_hsm:
+        _check_all_bring_csrs(rows)
     window, clamped = _window(request, issuer, now)
     record = RunRecord(
         version=__version__,
         manifest=request.manifest_name,
         manifest_sha256=manifest.sha256,
         manifest_kind=manifest.kind,
-        rows=read,
-        accepted=read - rejected,
+        rows=rows.read,
+        accepted=rows.accepted,
+        csr_rows=rows.csr_rows,
         factory=issuer.factory,
         ca_name=issuer.name,
         ca_certificate=_pem(issuer.certificate),
@@ -160,11 +166,12 @@ def make_plan(
         ostree=sota.ostree if sota else None,
         hardware_id=sota.hardware_id if sota else None,
         tag=sota.tag if sota else None,
+        device_hsm_module=sota.device_hsm_module if sota else None,
         manifest_format=kind,
         **{name: getattr(request, name) for name in _AS_ASKED},
     )
     signing = () if signer is None else signer.warnings
-    return Plan(record, rejections, [*issuer.warnings, *signing, *warnings, *_renamings(manifest), *clamped])
+    return Plan(record, rows.rejections, [*issuer.warnings, *signing, *warnings, *_renamings(manifest), *clamped])
 
 
 def _renamings(manifest: Manifest) -> list[str]:
@@ -174,21 +181,13 @@ def _renamings(manifest: Manifest) -> list[str]:
     ]
 
 
-def _read_rows(manifest: Manifest, rules: RowRules, spill: Path | None, part_size: int) -> tuple[int, list[Rejection]]:
-    """Read all rows: how many there are, and the findings; the accepted rows go to `spill`."""
-    devices = UniqueDevices(manifest.layout.names[manifest.layout.uuid])
-    rejections: list[Rejection] = []
-    read = 0
-    with PlanWriter(spill, part_size) as plan:
-        for checked in manifest.rows(rules):
-            read += checked.read
-            rejections += checked.rejections
-            devices.add(checked.accepted["row"], checked.accepted["device_uuid"])
-            plan.add(checked.accepted)
-    again = devices.rejections()
-    if again and spill is not None:
-        drop_rows(spill, part_size, [rejection.row for rejection in again])
-    return read, sorted(rejections + again, key=lambda rejection: rejection.row)
+def _check_all_bring_csrs(rows: RowsRead) -> None:
+    if rows.csr_rows < rows.accepted:
+        raise RefusedError(
+            f"--device-hsm is for devices that keep their keys: every row must bring a CSR; "
+            f"{rows.accepted - rows.csr_rows} of {rows.accepted} rows bring none",
+            hint="a key that is made here is in no device's HSM: issue such devices by a run without --device-hsm",
+        )
 
 
 def _check_csv_types(manifest: Manifest) -> None:
@@ -201,12 +200,12 @@ def _check_csv_types(manifest: Manifest) -> None:
             )
 
 
-def _rejected(rejections: list[Rejection], rejected: int, read: int) -> RowsRejectedError:
-    if rejected == read:
-        return RowsRejectedError(f"all {read} rows of the manifest are rejected", rejections)
+def _rejected(rows: RowsRead) -> RowsRejectedError:
+    if rows.accepted == 0:
+        return RowsRejectedError(f"all {rows.read} rows of the manifest are rejected", rows.rejections)
     return RowsRejectedError(
-        f"{rejected} of the manifest's {read} rows are rejected; nothing was issued",
-        rejections,
+        f"{rows.rejected} of the manifest's {rows.read} rows are rejected; nothing was issued",
+        rows.rejections,
         hint="mend them, or issue the others with --skip-rejects",
     )
 

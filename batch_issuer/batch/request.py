@@ -31,6 +31,8 @@ class RunRequest:
         tag: the same.
         gateway: host or host:port; None takes it from `tls-crt`.
         ostree: the same.
+        device_hsm: `sota.toml` is for devices whose key is in an HSM of their own; every row must bring a CSR.
+        device_hsm_module: the path of its PKCS#11 module, on the device.
         skip_rejects: go on without rejected rows.
         resume: go on where a run stopped.
         manifest_format: of the output manifest; None is the input's.
@@ -53,6 +55,8 @@ class RunRequest:
     tag: str | None = None
     gateway: str | None = None
     ostree: str | None = None
+    device_hsm: bool = False
+    device_hsm_module: str | None = None
     skip_rejects: bool = False
     resume: bool = False
     manifest_format: str | None = None

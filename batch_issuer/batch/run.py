@@ -28,6 +28,7 @@ from batch_issuer.output.record import RunRecord, read_record
 from batch_issuer.processes import StopRequest, Supervisor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
 
@@ -100,7 +101,7 @@ def dry_run(
     record = check_same(read_record(folder.record), plan.record, now=now) if resuming else plan.record
     existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
     footprint = check_space(record, issuer.root, existing, spilled=0)
-    seconds = seconds_for(record.accepted, request.workers, issuer.key.open())
+    seconds = seconds_for(record.accepted, request.workers, issuer.key.open(), csr_rows=record.csr_rows)
     return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets, seconds)
 
 
@@ -135,7 +136,7 @@ def issue(
         try:
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
             signer = _signer(request, now, passphrase)
-            plan = _plan(request, issuer, folder, claim, signer=signer, now=now)
+            plan = _plan(request, issuer, folder, claim, signer=signer, now=now, notify=observer.say)
         except OSError as error:
             claim.abandon()
             if error.errno in _NO_SPACE:
@@ -171,12 +172,13 @@ def _plan(
     *,
     signer: BatchSigner | None,
     now: datetime,
+    notify: Callable[[str], None],
 ) -> Plan:
     """1 Plan: everything is refused here that is to be refused; the record is the last thing written."""
     before = read_record(folder.record) if claim.resuming else None
     folder.plan.unlink(missing_ok=True)
     file = open_manifest(request, folder.spool)
-    plan = make_plan(request, issuer, file, now=now, spill=folder.plan, signer=signer)
+    plan = make_plan(request, issuer, file, now=now, spill=folder.plan, signer=signer, notify=notify)
     if before is not None:
         check_same(before, plan.record, now=now)
         return plan
@@ -223,6 +225,7 @@ class _Run:
             format=self._record.format,
             devices=self._record.accepted,
             devices_now=self._minted,
+            csr_rows=self._record.csr_rows,
             rejected=self._record.rows - self._record.accepted,
             parts=self._record.parts,
             octets=self._octets,

@@ -113,9 +113,8 @@ class PlanReader:
         return map(self._reader.get_batch, range(self._reader.num_record_batches))
 
 
-def drop_rows(path: Path, part_size: int, rows: list[int]) -> None:
+def drop_rows(path: Path, part_size: int, unwanted: pa.Array) -> None:
     """Cut a plan again, without the rows of these numbers."""
-    unwanted = pa.array(rows, pa.int64())
     again = path.with_suffix(".again")
     again.unlink(missing_ok=True)
     with PlanReader(path) as reader, PlanWriter(again, part_size) as writer:

@@ -18,6 +18,7 @@ class Summary:
         format: how bundles are stored.
         devices: issued, by all runs on this folder.
         devices_now: of these, by the last run.
+        csr_rows: of `devices`, those that keep their keys: their rows brought a CSR.
         rejected: rows that were not issued.
         parts: stored parts.
         octets: bundles written by the last run.
@@ -39,6 +40,7 @@ class Summary:
     format: str
     devices: int
     devices_now: int
+    csr_rows: int
     rejected: int
     parts: int
     octets: int

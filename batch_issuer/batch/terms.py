@@ -31,4 +31,4 @@ def sota_settings(record: RunRecord) -> SotaSettings | None:
     """What the run's `sota.toml` files have in common; None when there are none."""
     if record.gateway is None or record.ostree is None:
         return None
-    return SotaSettings(record.gateway, record.ostree, record.hardware_id, record.tag)
+    return SotaSettings(record.gateway, record.ostree, record.hardware_id, record.tag, record.device_hsm_module)

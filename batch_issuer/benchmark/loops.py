@@ -83,7 +83,7 @@ class CoreLoop:
             rows, uuids = tables[index]
             locations = bundles.locations(part_name(index), part)
             encode_commit(
-                commit_table(rows, uuids, minted, moments, locations, certificates=None, carried={}),
+                commit_table(rows, uuids, minted, moments, locations, certificates=None, key_origins=None, carried={}),
                 [b""] * len(part),
             )
 

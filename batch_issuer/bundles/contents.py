@@ -42,14 +42,14 @@ class PartBundles:
 
     Attributes:
         device_uuids: 36 ASCII octets each.
-        private_keys: SEC1 DER. Not shown by repr.
+        private_keys: SEC1 DER, None for a device that keeps its own. Not shown by repr.
         certificates: DER.
         root: the root certificate, DER.
         sota_toml: UTF-8 text of each device's file; None when the run makes none.
     """
 
     device_uuids: list[bytes]
-    private_keys: list[Sec1Der] = field(repr=False)
+    private_keys: list[Sec1Der | None] = field(repr=False)
     certificates: list[CertificateDer]
     root: CertificateDer
     sota_toml: list[bytes] | None

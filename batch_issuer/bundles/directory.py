@@ -129,7 +129,9 @@ def _write_devices(part: PartBundles, folder: int) -> Staged:
     written, sums = 0, []
     rows = zip(part.device_uuids, part.private_keys, part.certificates, sota_texts, strict=True)
     for device_uuid, private_key, certificate, sota in rows:
-        own = [(PRIVATE_KEY, private_key_pem(private_key)), (CERTIFICATE, certificate_pem(certificate))]
+        own = [(CERTIFICATE, certificate_pem(certificate))]
+        if private_key is not None:
+            own.insert(0, (PRIVATE_KEY, private_key_pem(private_key)))
         common = [(ROOT, root), (SOTA_TOML, sota)] if sota else [(ROOT, root)]
         name = device_uuid.decode()
         written += write_device(folder, name, own + common)

@@ -39,6 +39,8 @@ _SHOWN = 200
 class ParquetFormat(PackedFormat):
     """`part-00000.parquet`, mode 0600: device_uuid, private_key (SEC1 DER), certificate (DER), sota_toml (text).
 
+    The private key is null for a device that keeps its own; nothing else is ever null.
+
     root.crt, the same for all devices, stands as PEM text in the file's key-value metadata: Parquet declares those
     values to be UTF-8, and readers other than Arrow's C++ refuse a file with raw DER there.
     """
@@ -123,13 +125,11 @@ def _footer_problems(metadata: pq.FileMetaData, name: str) -> Iterator[str]:
 
 
 def _bundle(row: tuple[Any, ...], root: bytes, problems: tuple[str, ...]) -> Bundle:
-    if any(value is None for value in row):
+    if any(value is None for value in (row[0], *row[2:])):
         return Bundle(str(row[0]), {}, (*problems, "a column of its row is null"))
-    files = {
-        PRIVATE_KEY: private_key_pem(Sec1Der(row[1])),
-        CERTIFICATE: certificate_pem(CertificateDer(row[2])),
-        ROOT: root,
-    }
+    files = {CERTIFICATE: certificate_pem(CertificateDer(row[2])), ROOT: root}
+    if row[1] is not None:
+        files[PRIVATE_KEY] = private_key_pem(Sec1Der(row[1]))
     if len(row) == len(_COLUMNS) + 1:
         files[SOTA_TOML] = row[3].encode()
     return Bundle(row[0], files, problems)

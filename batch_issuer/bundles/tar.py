@@ -139,11 +139,12 @@ def _members(part: PartBundles, headers: _Headers) -> Iterator[tuple[bytes, ...]
     rows = zip(part.device_uuids, part.private_keys, part.certificates, sota_texts, strict=True)
     for uuid, private_key, certificate, sota in rows:
         total = sum(uuid)
-        key = private_key_pem(private_key)
         leaf = certificate_pem(certificate)
-        members: tuple[bytes, ...] = (
-            uuid, headers["", 0, total],
-            uuid, headers[PRIVATE_KEY, len(key), total], key, paddings[len(key) % _BLOCK],
+        members: tuple[bytes, ...] = (uuid, headers["", 0, total])
+        if private_key is not None:
+            key = private_key_pem(private_key)
+            members += (uuid, headers[PRIVATE_KEY, len(key), total], key, paddings[len(key) % _BLOCK])
+        members += (
             uuid, headers[CERTIFICATE, len(leaf), total], leaf, paddings[len(leaf) % _BLOCK],
             uuid, headers[ROOT, root_size, total], root_content,
         )  # fmt: skip

@@ -55,6 +55,8 @@ _HELP = {
     "production": "Whether devices are of production, unless their row says otherwise.",
     "sota": "For sota.toml, of devices whose row names none.",
     "host": "For sota.toml.  [default: from tls-crt]",
+    "device_hsm": "sota.toml is for devices with their key in an HSM; every row must bring a CSR.",
+    "device_hsm_module": "Its PKCS#11 module, on the device; the PIN is added there.",
     "skip_rejects": "Issue the good rows, report the bad ones, exit 3.",
     "resume": "Go on where a run stopped.",
     "dry_run": "Check everything, estimate time and size, write nothing.",
@@ -82,6 +84,8 @@ _HELP = {
 @click.option("--tag", metavar="TAG", help=_HELP["sota"])
 @click.option("--gateway", metavar="HOST[:PORT]", help=_HELP["host"])
 @click.option("--ostree", metavar="HOST[:PORT]", help=_HELP["host"])
+@click.option("--device-hsm", is_flag=True, help=_HELP["device_hsm"])
+@click.option("--device-hsm-module", metavar="PATH", help=_HELP["device_hsm_module"])
 @click.option("--skip-rejects", is_flag=True, help=_HELP["skip_rejects"])
 @click.option("--resume", is_flag=True, help=_HELP["resume"])
 @click.option("--dry-run", "dry", is_flag=True, help=_HELP["dry_run"])
@@ -100,7 +104,8 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
 
     Exit codes: 0 done, 1 failed (resumable if it says so), 2 refused, 3 rows were rejected, 130 interrupted.
     """
-    from batch_issuer.processes import forbid_core_dumps, prepare_workers
+    from batch_issuer.core_dumps import forbid_core_dumps
+    from batch_issuer.processes import prepare_workers
 
     as_json, quiet, verbose = (options.pop(name) for name in ("as_json", "quiet", "verbose"))
     dry = options.pop("dry")
@@ -139,6 +144,7 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
     lines += [
         f"  bundles   {summary.out}/bundles  ({counted(summary.parts, 'part')} as {summary.format}, "
         f"{size(summary.octets)} written)",
+        *_key_lines(summary.csr_rows, summary.devices),
         f"  manifest  {summary.manifest}",
         f"  validity  {summary.not_before} to {summary.not_after}",
     ]
@@ -151,6 +157,12 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
         )
     lines.append(f"  next      batch-issuer verify {summary.out} --pki {request.pki}")
     tell_result("\n".join(lines).encode(errors="surrogateescape"))  # a folder may have any name
+
+
+def _key_lines(csr_rows: int, devices: int) -> list[str]:
+    if not csr_rows:
+        return []
+    return [f"  keys      {devices - csr_rows:,} made here, {csr_rows:,} kept by their devices"]
 
 
 def _headline(summary: Summary) -> str:
@@ -172,6 +184,7 @@ def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
             "dry_run": True,
             "rows": record.rows,
             "devices": record.accepted,
+            "csr_rows": record.csr_rows,
             "rejected": record.rows - record.accepted,
             "parts": record.parts,
             "octets": found.octets,
@@ -185,12 +198,14 @@ def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
     show_rejections(found.rejections)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(
+    lines = [
         f"{counted(record.accepted, 'device')} of {counted(record.rows, 'row')} would be issued "
-        f"by {record.ca_name} of {record.factory}\n"
-        f"  parts     {record.parts:,} of up to {counted(record.part_size, 'device')}, as {record.format}\n"
-        f"  size      about {size(found.octets)}\n"
-        f"  time      about {found.seconds:,.0f} s with {counted(request.workers, 'worker')}\n"
-        f"  validity  {record.not_before} to {record.not_after}\n"
-        "nothing was written"
-    )
+        f"by {record.ca_name} of {record.factory}",
+        f"  parts     {record.parts:,} of up to {counted(record.part_size, 'device')}, as {record.format}",
+        *_key_lines(record.csr_rows, record.accepted),
+        f"  size      about {size(found.octets)}",
+        f"  time      about {found.seconds:,.0f} s with {counted(request.workers, 'worker')}",
+        f"  validity  {record.not_before} to {record.not_after}",
+        "nothing was written",
+    ]
+    click.echo("\n".join(lines))

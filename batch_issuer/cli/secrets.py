@@ -116,7 +116,7 @@ def api_token(file: Path | None) -> str:
 
 
 def _secret(file: Path | None, variable: str, prompt: str, what: str, *, confirm: bool = False) -> bytes | None:
-    from batch_issuer.processes import forbid_core_dumps
+    from batch_issuer.core_dumps import forbid_core_dumps
 
     forbid_core_dumps()
     if file is not None:

@@ -13,12 +13,13 @@ from batch_issuer.errors import ManifestError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["ColumnLayout", "check_types", "lay_out", "shorten"]
+__all__ = ["CSR_COLUMN", "ColumnLayout", "check_types", "lay_out", "shorten"]
 
 UUID_COLUMN = "device_uuid"
 UUID_NAMES = (UUID_COLUMN, "uuid", "device_id", "deviceid", "id")
-TEXT_COLUMNS = ("name", "group", "hardware_id", "tag", "apps", "csr")
 PRODUCTION_COLUMN = "production"
+CSR_COLUMN = "csr"
+TEXT_COLUMNS = ("name", "group", "hardware_id", "tag", "apps", CSR_COLUMN)
 
 _SHOWN = 60
 _LONGEST_NAME = 255
@@ -76,7 +77,7 @@ def lay_out(names: list[str], reserved: Collection[str]) -> ColumnLayout:
     canonical = {place: name for name, place in roles.items()}
     carried, renamed = [], {}
     for place, name in enumerate(stripped):
-        if place == uuids[0] or canonical.get(place) == "csr":
+        if place == uuids[0] or canonical.get(place) == CSR_COLUMN:
             continue
         target = canonical.get(place, name)
         if target.casefold() in reserved:

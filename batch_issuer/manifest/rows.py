@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_issuer.columns import is_text
-from batch_issuer.devices import Rejection
-from batch_issuer.manifest.columns import PRODUCTION_COLUMN, UUID_COLUMN, shorten
+from batch_issuer.devices import LARGEST_CSR, Rejection
+from batch_issuer.manifest.columns import CSR_COLUMN, PRODUCTION_COLUMN, UUID_COLUMN, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,10 +59,11 @@ class RawRows:
 
 @dataclass(frozen=True, slots=True)
 class CheckedRows:
-    """Some rows after every rule but uniqueness.
+    """Some rows after every rule but uniqueness and those for CSRs.
 
     Attributes:
-        accepted: columns `row`, `device_uuid` (lower case), `production` (bool; null: the run's), and the carried ones.
+        accepted: columns `row`, `device_uuid` (lower case), `production` (bool; null: the run's), the carried ones,
+            and, if the manifest has it, `csr` (null: the row brings none), of which only the length was looked at.
         rejections: in the order of rows.
         read: how many data rows these were.
     """
@@ -85,10 +86,12 @@ def check_rows(raw: RawRows, layout: ColumnLayout, rules: RowRules) -> CheckedRo
     production = checker.production()
     for name in _SOTA_COLUMNS:
         checker.text(name)
-    checker.no_csr()
+    csrs = checker.csrs()
     if rules.hardware_id_required:
         checker.hardware_id()
     columns = {"row": raw.rows, UUID_COLUMN: uuids, PRODUCTION_COLUMN: production}
+    if csrs is not None:
+        columns[CSR_COLUMN] = csrs
     columns |= {CARRIED_PREFIX + name: raw.columns[place] for place, name in layout.carried}
     accepted = pa.table(columns)
     if checker.rejections:
@@ -163,14 +166,23 @@ class _Checker:
         message = "sota.toml needs a hardware id, and neither the row nor --hardware-id names one"
         self._reject(there, place, lambda _: ("hardware-id-missing", message))
 
-    def no_csr(self) -> None:
-        """Rows that bring their own CSR: to make a key for them would be wrong."""
-        place = self._layout.roles.get("csr")
+    def csrs(self) -> pa.Array | None:
+        """The CSRs' texts, null where a row brings none or one that is too long; None without such a column.
+
+        Blanks are no CSR and not nothing either: they are kept, and refused where CSRs are read.
+        """
+        place = self._layout.roles.get(CSR_COLUMN)
         if place is None:
-            return
-        absent = pc.fill_null(pc.equal(self._raw.columns[place].cast(pa.string()), ""), True)
-        message = "the row brings a CSR, and this version does not sign CSRs"
-        self._reject(absent, place, lambda _: ("csr-unsupported", message))
+            return None
+        column = self._raw.columns[place]
+        if pa.types.is_null(column.type):
+            return column.cast(pa.string())
+        length = pc.fill_null(pc.binary_length(column), 0)
+        short = pc.less_equal(length, LARGEST_CSR)
+        message = f"the CSR must have at most {LARGEST_CSR} octets; it has more"
+        self._reject(short, place, lambda _: ("csr-unreadable", message))
+        # Before the cast: what is left of some thousands of rows fits into one array of text.
+        return pc.if_else(pc.and_(short, pc.greater(length, 0)), column, None).cast(pa.string())
 
     def _reject(
         self, good: pa.Array, place: int, fault: Callable[[str], tuple[str, str]], values: pa.Array | None = None

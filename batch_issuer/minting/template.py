@@ -7,6 +7,7 @@ only differ by where the cuts are, and `mint` compares them for the first device
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,19 @@ if TYPE_CHECKING:
     from batch_issuer.minting.keys import Signature
     from batch_issuer.minting.reference import DeviceIssuance
 
-__all__ = ["SERIAL_LENGTH", "SPKI_PREFIX", "CertificateTemplate", "certificates", "cut_template", "serial_numbers"]
+__all__ = [
+    "MARKER",
+    "MARKER_SERIAL",
+    "SERIAL_LENGTH",
+    "SPKI_PREFIX",
+    "CertificateTemplate",
+    "certificates",
+    "cut",
+    "cut_template",
+    "sequence_header",
+    "serial_numbers",
+    "signature_tails",
+]
 
 SERIAL_LENGTH = 20
 """Octets of every serial number: RFC 5280 section 4.1.2.2 allows no more."""
@@ -41,8 +54,10 @@ _LONGEST_SIGNATURE = 72
 
 _KEY_IDENTIFIER_LENGTH = 20
 
-_MARKER = DeviceRequest("0f1e2d3c-4b5a-4978-8697-a5b4c3d2e1f0")
-_MARKER_SERIAL = bytes.fromhex("7e6d5c4b3a2918071625344352617081900fabcd")
+MARKER = DeviceRequest("0f1e2d3c-4b5a-4978-8697-a5b4c3d2e1f0")
+"""The device of certificates that templates are cut from."""
+
+MARKER_SERIAL = bytes.fromhex("7e6d5c4b3a2918071625344352617081900fabcd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +103,41 @@ def cut_template(issuance: DeviceIssuance, *, production: bool) -> CertificateTe
         ValueError: the issuance gives no valid certificate, or a marker stands in it more than once.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    marked = DeviceRequest(_MARKER.device_uuid, production)
+    marked = DeviceRequest(MARKER.device_uuid, production)
     public_key = key.public_key()
-    reference = device_certificate(issuance, marked, public_key, int.from_bytes(_MARKER_SERIAL), key)
+    reference = device_certificate(issuance, marked, public_key, int.from_bytes(MARKER_SERIAL), key)
+    pieces = cut(reference.tbs_certificate_bytes, marked.device_uuid.encode(), public_key)
+    tbs_length = len(reference.tbs_certificate_bytes)
+    tails = signature_tails()
+    heads = tuple(sequence_header(tbs_length + len(tail) + length) for length, tail in enumerate(tails))
+    return CertificateTemplate(pieces, heads, tails)
+
+
+def cut(tbs: bytes, name: bytes, public_key: ec.EllipticCurvePublicKey) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+    """What stands before, between and after the serial number, `name`, the public point and the key identifier.
+
+    Args:
+        tbs: octets of a to-be-signed certificate with `MARKER_SERIAL`.
+        name: what stands in it where devices differ by their name.
+        public_key: the certified key.
+
+    Raises:
+        ValueError: one of them is not there exactly once, after the one before it.
+    """
     point = public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    markers = (_MARKER_SERIAL, marked.device_uuid.encode(), point, sha1(point, usedforsecurity=False).digest())
-    rest, pieces = reference.tbs_certificate_bytes, []
-    for marker in markers:
+    rest, pieces = tbs, []
+    for marker in (MARKER_SERIAL, name, point, sha1(point, usedforsecurity=False).digest()):
         if rest.count(marker) != 1:
             raise ValueError("the certificate's fields are not where the template expects them")
         piece, rest = rest.split(marker)
         pieces.append(piece)
-    tbs_length = len(reference.tbs_certificate_bytes)
-    tails = tuple(
-        _ECDSA_WITH_SHA256 + bytes((0x03, length + 1, 0)) for length in range(_LONGEST_SIGNATURE + 1)
-    )  # BIT STRING { unused bits 0, signature }
-    heads = tuple(_sequence_header(tbs_length + len(tail) + length) for length, tail in enumerate(tails))
-    return CertificateTemplate((pieces[0], pieces[1], pieces[2], pieces[3], rest), heads, tails)
+    return pieces[0], pieces[1], pieces[2], pieces[3], rest
+
+
+def signature_tails() -> tuple[bytes, ...]:
+    """What stands between a to-be-signed certificate and its signature, by the length of the signature."""
+    # signatureAlgorithm, then BIT STRING { unused bits 0, signature }
+    return tuple(_ECDSA_WITH_SHA256 + bytes((0x03, length + 1, 0)) for length in range(_LONGEST_SIGNATURE + 1))
 
 
 def certificates(
@@ -139,7 +172,8 @@ def certificates(
     return issued
 
 
-def _sequence_header(length: int) -> bytes:
+@lru_cache(maxsize=4096)
+def sequence_header(length: int) -> bytes:
     """SEQUENCE tag and DER length (X.690 section 8.1.3) of `length` content octets."""
     if length < 0x80:  # noqa: PLR2004 - the short form
         return bytes((0x30, length))

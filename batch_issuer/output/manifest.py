@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from batch_issuer.columns import is_text
 from batch_issuer.errors import OutputError
 from batch_issuer.files import PUBLIC_MODE, create_file
-from batch_issuer.output.rows import CERTIFICATE_COLUMN, ISSUED_COLUMNS, read_commit
+from batch_issuer.output.rows import CERTIFICATE_COLUMN, ISSUED_COLUMNS, KEY_ORIGIN_COLUMN, read_commit
 from batch_issuer.output.spreadsheet import FORMULA, safe_text
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _ROW_GROUP = 50_000
 _CSV_BLOCK = 16 << 20
 _RANDOM = ("device_uuid", "serial_number", "certificate_sha256", "public_key_sha256")
 """Columns of random digits: to compress them takes this process longer than all else that it does per device."""
-_REPEATED = ["not_before", "not_after", "bundle"]
+_REPEATED = ["not_before", "not_after", "bundle", KEY_ORIGIN_COLUMN]
 _NEEDS_QUOTES = '[",\r\n]'
 
 
@@ -200,7 +200,7 @@ def _needs_quotes(column: pa.ChunkedArray) -> bool:
 
 
 def _without_formulas(rows: pa.Table) -> pa.Table:
-    own = {*ISSUED_COLUMNS.names, CERTIFICATE_COLUMN}
+    own = {*ISSUED_COLUMNS.names, CERTIFICATE_COLUMN, KEY_ORIGIN_COLUMN}
     for place, field in enumerate(rows.schema):
         if field.name not in own and is_text(field.type):
             safe = pc.replace_substring_regex(rows.column(place), FORMULA, "'\\1")

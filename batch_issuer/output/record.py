@@ -29,6 +29,7 @@ class RunRecord:
         manifest_kind: `csv` or `parquet`.
         rows: data rows in the manifest.
         accepted: rows to be issued.
+        csr_rows: of these, rows that bring a CSR: their devices keep their keys.
         skip_rejects: whether the run goes on without rejected rows.
         factory: the organizational unit.
         ca_name: the device CA's name in the PKI directory.
@@ -47,6 +48,8 @@ class RunRecord:
         ostree: the same.
         hardware_id: for rows that name none.
         tag: for rows that name none.
+        device_hsm_module: the PKCS#11 module's path in `sota.toml`, for devices whose key is in an HSM of their own;
+            None when keys are files.
         manifest_format: of the output manifest, `csv` or `parquet`.
         with_certificates: whether it has a column `certificate_pem`.
         spreadsheet_safe: whether its CSV neutralises cells that a spreadsheet would run.
@@ -58,6 +61,7 @@ class RunRecord:
     manifest_kind: str
     rows: int
     accepted: int
+    csr_rows: int
     skip_rejects: bool
     factory: str
     ca_name: str
@@ -76,6 +80,7 @@ class RunRecord:
     ostree: str | None
     hardware_id: str | None
     tag: str | None
+    device_hsm_module: str | None
     manifest_format: str
     with_certificates: bool
     spreadsheet_safe: bool
@@ -147,6 +152,6 @@ def _check_types(record: RunRecord) -> None:
         value = getattr(record, field.name)
         if type(value) not in kinds[str(field.type)]:
             raise ValueError(f"{field.name} is of the wrong type")
-    if record.part_size < 1 or record.accepted < 0 or record.rows < record.accepted:
+    if record.part_size < 1 or not 0 <= record.csr_rows <= record.accepted <= record.rows:
         raise ValueError("its counts contradict each other")
     parse_time(record.not_before), parse_time(record.not_after)

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from batch_issuer.devices import MintedPart
 
-__all__ = ["CERTIFICATE_COLUMN", "ISSUED_COLUMNS", "CommitRecord", "commit_table", "encode_commit", "read_commit"]
+__all__ = [
+    "CERTIFICATE_COLUMN",
+    "ISSUED_COLUMNS",
+    "KEY_BROUGHT",
+    "KEY_MADE",
+    "KEY_ORIGIN_COLUMN",
+    "CommitRecord",
+    "commit_table",
+    "encode_commit",
+    "read_commit",
+]
 
 _TIME = pa.timestamp("s", "UTC")
 _HEX_SERIAL = 40
@@ -36,9 +46,16 @@ ISSUED_COLUMNS = pa.schema(
         ("bundle", pa.string()),
     ]
 )
-"""What every output manifest begins with; `certificate_pem` may follow, then the columns carried through."""
+"""What every output manifest begins with; `certificate_pem`, `key_origin` and what is carried through may follow."""
 
 CERTIFICATE_COLUMN = "certificate_pem"
+
+KEY_ORIGIN_COLUMN = "key_origin"
+"""Where a device's key is from, in runs in which some bring theirs: which bundles have no key must not be a question
+that the bundles answer themselves, or one that lost its key would look right."""
+
+KEY_MADE, KEY_BROUGHT = "made", "csr"
+"""Its values: the run made the key and the bundle holds it; or the row brought a CSR and the bundle holds none."""
 
 _SUMS_COLUMN = pa.field("sums", pa.binary())
 """The last column of a commit record, known by its place: a column carried through may have any name."""
@@ -65,6 +82,7 @@ def commit_table(
     locations: Sequence[str],
     *,
     certificates: Sequence[str] | None,
+    key_origins: pa.Array | None,
     carried: dict[str, pa.Array],
 ) -> pa.Table:
     """A part's rows of the output manifest.
@@ -76,6 +94,7 @@ def commit_table(
         window: notBefore and notAfter, UTC.
         locations: each bundle's place below the bundles folder.
         certificates: PEM texts for `certificate_pem`, None without that column.
+        key_origins: for `key_origin`, None without that column.
         carried: the columns carried through.
     """
     count = len(rows)
@@ -91,6 +110,8 @@ def commit_table(
     }
     if certificates is not None:
         columns[CERTIFICATE_COLUMN] = pa.array(certificates, pa.string())
+    if key_origins is not None:
+        columns[KEY_ORIGIN_COLUMN] = key_origins
     return pa.table(columns | carried)
 
 

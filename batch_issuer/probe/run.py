@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from batch_issuer.core_dumps import forbid_core_dumps
 from batch_issuer.errors import BatchIssuerError
 from batch_issuer.figures import counted
 from batch_issuer.probe.exchange import Exchange
 from batch_issuer.probe.faults import ProbeError
 from batch_issuer.probe.report import Latency, Report, Tally
 from batch_issuer.probe.target import addresses_of
-from batch_issuer.processes import forbid_core_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,6 +16,7 @@ from batch_issuer.errors import BundleError, OutputError, RefusedError
 from batch_issuer.output.folder import BUNDLES, OutputFolder
 from batch_issuer.output.manifest import issued_rows
 from batch_issuer.output.record import read_record
+from batch_issuer.output.rows import KEY_MADE, KEY_ORIGIN_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,7 @@ class Selection:
         folder: the run's.
         record: what was asked of it.
         finished: whether the run is; of an unfinished one only what is committed is there.
-        issued: how many devices the run issued.
+        issued: how many devices the run issued whose keys it made.
         seed: of the sample; None when all are probed.
         rows: device_uuid, bundle and, if the manifest has it, tag, in the manifest's order.
     """
@@ -94,7 +95,7 @@ class Selection:
 
 
 def select_devices(out: Path, *, sample: int | None, seed: int) -> Selection:
-    """All devices that a run issued, or a random sample of them; the same seed gives the same sample.
+    """All devices that a run issued a key for, or a random sample of them; the same seed gives the same sample.
 
     Args:
         out: the run's output folder.
@@ -103,13 +104,15 @@ def select_devices(out: Path, *, sample: int | None, seed: int) -> Selection:
 
     Raises:
         OutputError: there is no run, or its manifest is damaged.
-        RefusedError: nothing is issued yet.
+        RefusedError: nothing is issued yet, or nothing but certificates of devices that keep their keys.
     """
     folder = OutputFolder(out)
     record = read_record(folder.record)
-    tables = [_needed(table) for table in issued_rows(folder, record, also=(_TAG,))]
+    tables = [_needed(table) for table in issued_rows(folder, record, also=(_TAG, KEY_ORIGIN_COLUMN))]
     issued = sum(map(len, tables))
     if not issued:
+        if record.csr_rows:
+            raise RefusedError("no device is there whose key the run made; those that keep theirs cannot be probed")
         raise RefusedError("no device is issued yet", hint="resume the run first")
     rows = pa.concat_tables(tables)
     _check_places(rows)
@@ -120,6 +123,8 @@ def select_devices(out: Path, *, sample: int | None, seed: int) -> Selection:
 
 
 def _needed(table: pa.Table) -> pa.Table:
+    if KEY_ORIGIN_COLUMN in table.column_names:
+        table = table.filter(pc.equal(table[KEY_ORIGIN_COLUMN], KEY_MADE))  # the others' keys are not here
     return table.select([name for name in ("device_uuid", "bundle", _TAG) if name in table.column_names])
 
 

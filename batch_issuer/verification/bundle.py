@@ -10,6 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from batch_issuer.bundles.contents import CERTIFICATE, PRIVATE_KEY, ROOT, SOTA_TOML
+from batch_issuer.output.rows import KEY_BROUGHT, KEY_MADE
 from batch_issuer.verification.certificate import CertificateChecker, CheckedCertificate
 from batch_issuer.verification.finding import Fault
 from batch_issuer.verification.pem import PemError, unwrap
@@ -53,39 +54,52 @@ class BundleChecker:
         self._certificates = CertificateChecker(
             facts.ca, factory=facts.factory, not_before=facts.not_before, not_after=facts.not_after
         )
-        self._files = {PRIVATE_KEY, CERTIFICATE, ROOT}
+        self._files = {CERTIFICATE, ROOT}
         self._sota: SotaChecker | None = None
         if facts.gateway is not None:
             self._files.add(SOTA_TOML)
-            self._sota = SotaChecker(facts.gateway, facts.ostree or facts.gateway)
+            self._sota = SotaChecker(facts.gateway, facts.ostree or facts.gateway, facts.device_hsm_module)
+        self._files_with_key = self._files | {PRIVATE_KEY}
         self._root_text = b""
 
     def check(self, bundle: Bundle, row: Row) -> CheckedCertificate:
         """Check a bundle: its certificate, with the faults of everything in the bundle and in its row.
 
-        1. The files that must be there, stored as they must be.
+        1. The files that must be there, stored as they must be; for a device that keeps its key, no private key.
         2. The certificate, by its profile; then the row, by the certificate.
         3. The private key, by its form and by the certificate.
         4. The root and sota.toml, which say whom the device trusts.
         """
         faults = [Fault("bundle-storage", problem) for problem in bundle.problems]
-        if bundle.files.keys() != self._files:
-            faults += _file_faults(bundle.files.keys(), self._files)
-        checked = self._certificate(bundle, row, faults)
-        self._private_key(bundle, checked.point, faults)
+        keeps_key = self._keeps_key(row, faults)
+        files = self._files if keeps_key else self._files_with_key
+        if bundle.files.keys() != files:
+            faults += _file_faults(bundle.files.keys(), files)
+        checked = self._certificate(bundle, row, faults, keeps_key=keeps_key)
+        if not keeps_key:
+            self._private_key(bundle, checked.point, faults)
         self._root(bundle, faults)
         faults += self._sota_faults(bundle, row)
         checked.faults.extend(faults)
         return checked
 
-    def _certificate(self, bundle: Bundle, row: Row, faults: list[Fault]) -> CheckedCertificate:
+    def _keeps_key(self, row: Row, faults: list[Fault]) -> bool:
+        """Whether the device keeps its key: by its row, and never because there is no key in its bundle."""
+        if not self._facts.csr_rows:
+            return False
+        if row.key_origin not in (KEY_MADE, KEY_BROUGHT):
+            wrong = f"key_origin is {shown_text(str(row.key_origin))}, expected {KEY_MADE} or {KEY_BROUGHT}"
+            faults.append(Fault("row-key-origin", wrong))
+        return row.key_origin == KEY_BROUGHT
+
+    def _certificate(self, bundle: Bundle, row: Row, faults: list[Fault], *, keeps_key: bool) -> CheckedCertificate:
         der = _unwrapped(bundle, CERTIFICATE, b"CERTIFICATE", faults)
         if der is None:
             return CheckedCertificate()
         production: bool | None = self._facts.production
         if row.production:
             production = self._production(self._plain(row.production) or "", faults)
-        checked = self._certificates.check(der, row.device_uuid, production=production)
+        checked = self._certificates.check(der, row.device_uuid, production=production, own_subject=keeps_key)
         faults += _row_faults(row, checked, sha256(der).hexdigest())
         if (row.not_before, row.not_after) != self._times:
             faults.append(Fault("row-validity", "the row's times are not the run's"))
@@ -152,7 +166,7 @@ def _file_faults(there: Iterable[str], wanted: set[str]) -> Iterator[Fault]:
     for name in sorted(wanted.difference(there)):
         yield Fault("bundle-file-missing", f"{name} is not in the bundle")
     for name in sorted(set(there) - wanted):
-        yield Fault("bundle-file-unexpected", f"{name} is in the bundle, and in this run none has it")
+        yield Fault("bundle-file-unexpected", f"{name} is in the bundle, and must not be")
 
 
 def _unwrapped(bundle: Bundle, name: str, label: bytes, faults: list[Fault]) -> bytes | None:

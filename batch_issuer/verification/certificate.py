@@ -82,13 +82,17 @@ class CertificateChecker:
         self._algorithm = ec.ECDSA(hashes.SHA256())
         self._curve = ec.SECP256R1()
 
-    def check(self, der: bytes, device_uuid: str, *, production: bool | None) -> CheckedCertificate:
+    def check(
+        self, der: bytes, device_uuid: str, *, production: bool | None, own_subject: bool = False
+    ) -> CheckedCertificate:
         """Check one certificate.
 
         Args:
             der: its octets.
             device_uuid: the device's UUID as the certificate must have it.
             production: whether the subject must say businessCategory=production; None for either.
+            own_subject: whether the device wrote its subject itself, in a CSR: then the order of its attributes and
+                which of two string types they have are the device's choice.
         """
         try:
             tbs, algorithm, signature = split(content(der, SEQUENCE))
@@ -103,7 +107,7 @@ class CertificateChecker:
                 faults.append(_name_fault("issuer", issuer, self._profile.issuer))
             if validity != self._profile.validity:
                 faults += self._validity_faults(validity)
-            faults += self._subject_faults(subject, device_uuid, production)
+            faults += self._subject_faults(subject, device_uuid, production, own=own_subject)
             faults += self._key_faults(spki, point)
             faults += self._extension_faults(extensions, point)
             faults += self._signature_faults(tbs, signature)
@@ -111,13 +115,14 @@ class CertificateChecker:
             return CheckedCertificate(faults=[Fault("certificate-encoding", f"the certificate is not DER: {error}")])
         return CheckedCertificate(number, point, sha256(spki).digest(), faults)
 
-    def _subject_faults(self, subject: bytes, device_uuid: str, production: bool | None) -> list[Fault]:
-        wanted = self._profile.subject(device_uuid, production=bool(production))
-        if subject == wanted:
+    def _subject_faults(self, subject: bytes, device_uuid: str, production: bool | None, *, own: bool) -> list[Fault]:
+        flags = (False, True) if production is None else (production,)
+        wanted = [self._profile.subject(device_uuid, production=flag) for flag in flags]
+        if subject in wanted:
             return []
-        if production is None and subject == self._profile.subject(device_uuid, production=True):
+        if own and any(self._profile.is_own_subject(subject, device_uuid, production=flag) for flag in flags):
             return []
-        return [_name_fault("subject", subject, wanted)]
+        return [_name_fault("subject", subject, wanted[0])]
 
     def _validity_faults(self, validity: bytes) -> Iterator[Fault]:
         begins, ends = self._ca_window

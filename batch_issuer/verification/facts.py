@@ -28,10 +28,12 @@ class RunFacts:
         not_before: UTC.
         not_after: UTC.
         production: for rows that say nothing.
+        csr_rows: rows whose devices keep their keys; 0 means that every bundle must have one, whatever its row says.
         gateway: host:port; None when bundles have no sota.toml.
         ostree: host:port; None when bundles have no sota.toml.
         hardware_id: for rows that name none.
         tag: for rows that name none.
+        device_hsm_module: the PKCS#11 module on the devices; None when sota.toml names files.
         with_certificates: whether every row must have the certificate.
         formulas_neutralised: whether the rows have an apostrophe before text that looks like a formula.
     """
@@ -44,10 +46,12 @@ class RunFacts:
     not_before: datetime
     not_after: datetime
     production: bool
+    csr_rows: int
     gateway: str | None
     ostree: str | None
     hardware_id: str | None
     tag: str | None
+    device_hsm_module: str | None
     with_certificates: bool
     formulas_neutralised: bool
 
@@ -70,10 +74,12 @@ class RunFacts:
             not_before=record.starts,
             not_after=record.ends,
             production=record.production,
+            csr_rows=record.csr_rows,
             gateway=record.gateway,
             ostree=record.ostree,
             hardware_id=record.hardware_id,
             tag=record.tag,
+            device_hsm_module=record.device_hsm_module,
             with_certificates=record.with_certificates,
             formulas_neutralised=finished and record.spreadsheet_safe and record.manifest_format == "csv",
         )

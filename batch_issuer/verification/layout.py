@@ -78,6 +78,7 @@ def summary_faults(folder: OutputFolder, record: RunRecord) -> list[Fault]:
     wanted = {
         "format": record.format,
         "devices": record.accepted,
+        "csr_rows": record.csr_rows,
         "rejected": record.rows - record.accepted,
         "parts": record.parts,
         "not_before": record.not_before,

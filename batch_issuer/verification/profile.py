@@ -6,6 +6,7 @@ Sources: RFC 5280 section 4.1 and 4.2, RFC 5480, RFC 5758 section 3.2; the facto
 
 from __future__ import annotations
 
+import re
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,8 @@ __all__ = [
 
 INTEGER, BIT_STRING, SEQUENCE = 0x02, 0x03, 0x30
 EXPLICIT_EXTENSIONS = 0xA3
-_OCTET_STRING, _UTF8_STRING, _SET, _UTC_TIME, _GENERALIZED_TIME = 0x04, 0x0C, 0x31, 0x17, 0x18
+_OCTET_STRING, _UTF8_STRING, _PRINTABLE_STRING, _SET = 0x04, 0x0C, 0x13, 0x31
+_UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
 
 FIELD_TAGS = bytes([0xA0, INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE, EXPLICIT_EXTENSIONS])
 """TBSCertificate: version, serial, signature, issuer, validity, subject, subjectPublicKeyInfo, extensions."""
@@ -70,6 +72,8 @@ _COMMON_NAME = bytes.fromhex("0603550403")
 _ORGANIZATIONAL_UNIT = bytes.fromhex("060355040b")
 _BUSINESS_CATEGORY = bytes.fromhex("060355040f")
 _LAST_UTC_TIME_YEAR = 2049
+_PRINTABLE = re.compile("[A-Za-z0-9 '()+,./:=?-]*")
+"""Text of a PrintableString (X.680 section 41.4)."""
 
 
 class DeviceProfile:
@@ -92,6 +96,8 @@ class DeviceProfile:
         self.validity = element(SEQUENCE, _time(not_before), _time(not_after))
         self._unit = _attribute(_ORGANIZATIONAL_UNIT, factory)
         self._production = _attribute(_BUSINESS_CATEGORY, "production")
+        self._own_unit = _own_attribute(_ORGANIZATIONAL_UNIT, factory)
+        self._own_production = _own_attribute(_BUSINESS_CATEGORY, "production")
         self._constant = frozenset((_KEY_USAGE, _EXTENDED_KEY_USAGE, *_authority_identifier(ca_certificate)))
 
     def subject(self, device_uuid: str, *, production: bool) -> bytes:
@@ -101,15 +107,33 @@ class DeviceProfile:
             attributes.append(self._production)
         return element(SEQUENCE, *attributes)
 
+    def is_own_subject(self, subject: bytes, device_uuid: str, *, production: bool) -> bool:
+        """Whether it says just what `subject` says, in any order, each attribute as UTF8String or PrintableString.
+
+        These are what devices' own software writes: some CN first and UTF8String, Go's OU first and PrintableString.
+        """
+        wanted = [_own_attribute(_COMMON_NAME, device_uuid), self._own_unit]
+        if production:
+            wanted.append(self._own_production)
+        found = split(content(subject, SEQUENCE))
+        # As many as wanted, and each of the wanted in one of its forms: so each is there exactly once.
+        return len(found) == len(wanted) and all(forms.intersection(found) for forms in wanted)
+
     def extensions(self, point: bytes) -> frozenset[bytes]:
         """All of them; subjectKeyIdentifier is the SHA-1 of the public point (RFC 5280 section 4.2.1.2, method 1)."""
         identifier = sha1(point, usedforsecurity=False).digest()
         return self._constant | {_KEY_IDENTIFIER_HEAD + identifier}
 
 
-def _attribute(kind: bytes, text: str) -> bytes:
+def _attribute(kind: bytes, text: str, string: int = _UTF8_STRING) -> bytes:
     # RelativeDistinguishedName SET { AttributeTypeAndValue { type, UTF8String } }
-    return element(_SET, element(SEQUENCE, kind, element(_UTF8_STRING, text.encode())))
+    return element(_SET, element(SEQUENCE, kind, element(string, text.encode())))
+
+
+def _own_attribute(kind: bytes, text: str) -> frozenset[bytes]:
+    """Its encodings that a device may choose: PrintableString too, if the text has its characters only."""
+    strings = (_UTF8_STRING, _PRINTABLE_STRING) if _PRINTABLE.fullmatch(text) else (_UTF8_STRING,)
+    return frozenset(_attribute(kind, text, string) for string in strings)
 
 
 def _time(moment: datetime) -> bytes:

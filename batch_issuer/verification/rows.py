@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_issuer.output.folder import BUNDLES, part_name
-from batch_issuer.output.rows import CERTIFICATE_COLUMN, ISSUED_COLUMNS
+from batch_issuer.output.rows import CERTIFICATE_COLUMN, ISSUED_COLUMNS, KEY_BROUGHT, KEY_ORIGIN_COLUMN
 from batch_issuer.verification.finding import Fault, Findings
 from batch_issuer.verification.readable import shown_text
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FOLDERS_PER_TASK", "OPTIONAL_COLUMNS", "ManifestWalk", "PartTask", "Row", "decode_rows"]
 
-OPTIONAL_COLUMNS = ("production", "hardware_id", "tag", "apps", CERTIFICATE_COLUMN)
+OPTIONAL_COLUMNS = ("production", "hardware_id", "tag", "apps", CERTIFICATE_COLUMN, KEY_ORIGIN_COLUMN)
 """Columns of the output manifest that bear on a device's bundle, where they are there."""
 
 FOLDERS_PER_TASK = 5000
@@ -47,6 +47,7 @@ class Row(NamedTuple):
     tag: str | None
     apps: str | None
     certificate_pem: str | None
+    key_origin: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +97,12 @@ class ManifestWalk:
 
     Attributes:
         devices: rows seen.
+        csr_rows: of these, rows whose devices keep their keys.
         locations: the parts that rows name, below the bundles folder; empty when each device has a folder of its own.
     """
 
     def __init__(self, record: RunRecord, findings: Findings, rejected: pa.Array, sums: SumsWalk | None = None) -> None:
-        self.devices = 0
+        self.devices = self.csr_rows = 0
         self.locations: set[str] = set()
         self._record = record
         self._findings = findings
@@ -128,6 +130,8 @@ class ManifestWalk:
         if not len(rows):
             return
         self.devices += len(rows)
+        if KEY_ORIGIN_COLUMN in table.column_names:
+            self.csr_rows += pc.sum(pc.equal(table.column(KEY_ORIGIN_COLUMN), KEY_BROUGHT)).as_py() or 0
         faults = []
         if rows.null_count or any(table.column(name).null_count for name in ISSUED_COLUMNS.names):
             faults.append(Fault("manifest-null", "values are missing in columns that have one in every row"))

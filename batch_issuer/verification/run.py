@@ -191,6 +191,10 @@ class _Verification:
         if self._finished and walk.devices != self._record.accepted:
             wrong = f"it has {walk.devices} rows, expected the {self._record.accepted} accepted ones"
             self._findings.add([Fault("manifest-count", wrong)], self._manifest)
+        missing = max(0, self._record.accepted - walk.devices)
+        if not self._record.csr_rows - missing <= walk.csr_rows <= self._record.csr_rows:
+            wrong = f"it says of {walk.csr_rows} devices that they keep their keys, expected {self._record.csr_rows}"
+            self._findings.add([Fault("manifest-key-origin", wrong)], self._manifest)
         if self._folder.bundles.is_dir() and _UNREADABLE not in self._findings.counts:
             for name in self._unknown(walk):
                 unknown = Fault("bundle-unknown", f"the manifest does not know {shown_text(name)}")

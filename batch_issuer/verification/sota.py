@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["SotaChecker"]
 
 _REMEMBERED = 1024
+_PIN = "pass"
+"""The key of `[p11]` for the token's PIN: nothing here may write it, and no message shows it."""
 
 
 class SotaChecker:
@@ -23,11 +25,13 @@ class SotaChecker:
     Args:
         gateway: the device gateway, host:port.
         ostree: the ostree server, host:port.
+        device_hsm_module: the PKCS#11 module on devices with their key in an HSM of their own; None when it is a file.
     """
 
-    def __init__(self, gateway: str, ostree: str) -> None:
+    def __init__(self, gateway: str, ostree: str, device_hsm_module: str | None = None) -> None:
         self._gateway = f"https://{gateway}"
         self._ostree = f"https://{ostree}/ostree"
+        self._module = device_hsm_module
         self.faults = lru_cache(_REMEMBERED)(self._faults)
 
     def _faults(self, text: bytes, hardware_id: str | None, tag: str | None, apps: str | None) -> tuple[Fault, ...]:
@@ -57,7 +61,7 @@ class SotaChecker:
             pacman["tags"] = tag
         if apps:
             pacman["compose_apps"] = apps
-        return {
+        wanted: dict[str, dict[str, str | None]] = {
             "tls": {"server": self._gateway, "ca_source": "file", "pkey_source": "file", "cert_source": "file"},
             "provision": {"server": self._gateway, "primary_ecu_hardware_id": hardware_id},
             "uptane": {"repo_server": f"{self._gateway}/repo", "key_source": "file"},
@@ -69,6 +73,12 @@ class SotaChecker:
                 "tls_clientcert_path": "/var/sota/client.pem",
             },
         }
+        if self._module is not None:
+            wanted["tls"] |= {"pkey_source": "pkcs11", "cert_source": "pkcs11"}
+            wanted["import"] = {"tls_cacert_path": "/var/sota/root.crt"}
+            identifiers = {"tls_pkey_id": "01", "tls_clientcert_id": "03"}
+            wanted["p11"] = {"module": self._module, "label": "aktualizr", **identifiers}
+        return wanted
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, dict[str, str | None]]) -> Iterator[str]:
@@ -80,5 +90,5 @@ def _differences(found: dict[str, Any], wanted: dict[str, dict[str, str | None]]
         for key in values.keys() | wanted[section].keys():
             value, expected = values.get(key), wanted[section].get(key)
             if value != expected or not isinstance(value, str):
-                told = "nothing" if value is None else shown_text(str(value))
+                told = "nothing" if value is None else "a PIN" if key == _PIN else shown_text(str(value))
                 yield f"{section}.{shown_text(key)} is {told}, expected {expected!r}"

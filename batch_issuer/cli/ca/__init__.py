@@ -22,7 +22,7 @@ def ca() -> None:
     Alone, or with a factory's API (--api URL), which then holds the keys of the gateway and of the online-ca. What an
     interrupted command began is finished by `update` without a file, or by the same command.
     """
-    from batch_issuer.processes import forbid_core_dumps
+    from batch_issuer.core_dumps import forbid_core_dumps
 
     forbid_core_dumps()  # the root's key is in this process's memory
 

@@ -56,7 +56,7 @@ def create(
       batch-issuer ca create pki --factory acme
       batch-issuer ca create pki --factory acme --gateway-host gw.example.com --ostree-host ostree.example.com
       batch-issuer ca create pki --factory acme --api https://api.foundries.io --token-file token
-      batch-issuer ca create pki --factory acme --hsm-module /usr/lib/softhsm/libsofthsm2.so --hsm-token-label acme
+      batch-issuer ca create pki --factory acme --hsm-module /usr/lib/my-hsm.so --hsm-token-label acme
 
     A root is made once: nothing in DIR is ever written over. With a token, the root's key is made there, labelled
     root-ca, and never leaves it.
