@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import re
@@ -193,6 +194,26 @@ def test_a_name_belongs_to_one_device(server: Serving) -> None:
     answer = server.ask("POST", "/ota/devices/", body(new_uuid(), name=taken))
     refused(server, answer, 409, f"there is a device with the name {taken!r} already")
     assert everything(server) == before
+
+
+def test_a_name_is_no_other_devices_uuid(server: Serving) -> None:
+    """Who has no token could keep any device out by its own default name."""
+    victim = new_uuid()
+    for path in ("/sign", "/ota/devices/"):
+        before = everything(server)
+        answer = server.ask("POST", path, body(new_uuid(), name=victim.upper()))
+        refused(server, answer, 409, "a device's name must not be another device's UUID; it is " + victim.upper())
+        assert everything(server) == before
+    assert server.ask("POST", "/sign", body(victim, name=victim)).status == 201
+
+
+def test_a_request_of_an_unknown_version_is_refused(unchanged: Serving) -> None:
+    der = base64.b64decode("".join(csr(new_uuid()).splitlines()[1:-1]))
+    spoilt = der.replace(b"\x02\x01\x00", b"\x02\x01\x05", 1)
+    text = base64.encodebytes(spoilt).decode()
+    pem = f"-----BEGIN CERTIFICATE REQUEST-----\n{text}-----END CERTIFICATE REQUEST-----\n"
+    answer = unchanged.ask("POST", "/sign", {"csr": pem, "hardware-id": "hw"})
+    refused(unchanged, answer, 400, "csr must be a request as RFC 2986 has it; it is not")
 
 
 def test_a_ping_is_answered(unchanged: Serving) -> None:
@@ -585,7 +606,7 @@ def test_changes_that_are_refused(server: Serving, pki: Path) -> None:
     before = everything(server)
     path = f"/ota/devices/{one}/?factory=acme&by-uuid=1"
     cases: list[tuple[dict[str, Any], int, str]] = [
-        ({"name": two}, 409, f"there is a device with the name {two!r} already"),
+        ({"name": two}, 409, f"a device's name must not be another device's UUID; it is {two}"),
         ({"name": ""}, 400, "name must have 1 to 64 characters; it has none"),
         ({"name": "a\nb"}, 400, "name must have printable characters only; it has U+000A"),
         ({"group": "x" * 65}, 400, "group must have 1 to 64 characters; it has 65"),

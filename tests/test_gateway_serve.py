@@ -447,6 +447,23 @@ def test_an_encrypted_local_ca_needs_its_passphrase(tmp_path: Path, right: bool)
     assert ("local-ca.key cannot be decrypted" in server.errors) is not right
 
 
+def test_a_gateway_port_is_held_before_it_is_used(tmp_path: Path) -> None:
+    """Two servers must not both wait for one port: the second would fail when its PKI comes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    with serving(tmp_path / "one", "acme", TOKEN, None, "--gateway-port", port):
+        with pytest.raises(AssertionError, match=f"127.0.0.1, port {port} cannot be had: Address already in use"):
+            start(tmp_path / "two", "acme", TOKEN, None, "--gateway-port", port)
+
+
+def test_a_body_that_is_not_what_its_headers_say_is_refused(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as server:
+        answer = server.ask("POST", CERTS, b"{}", headers={"Content-Encoding": "gzip"})
+        assert answer.status == 400
+        assert answer.msg == "the body must be what its headers say; it ended before, or has another encoding"
+
+
 def test_it_says_its_lines_as_json_alone(tmp_path: Path) -> None:
     process = subprocess.Popen(
         command(tmp_path / "data", "acme", TOKEN), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -18,7 +18,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from batch_issuer.authority.checks import find_extension, p256_key
+from batch_issuer.authority.checks import UNREADABLE, find_extension, p256_key
 from batch_issuer.authority.layout import pem_labels, read_file
 from batch_issuer.errors import AuthorityError
 
@@ -103,7 +103,7 @@ def parse_crl(text: bytes, root: x509.Certificate, what: str) -> Revocations:
         signed = crl.issuer == root.subject and crl.is_signature_valid(p256_key("the root", root))
         reasons = {entry.serial_number: _reason(entry) for entry in crl}
         numbers = [e.value.crl_number for e in crl.extensions if isinstance(e.value, x509.CRLNumber)]
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except (*UNREADABLE, TypeError, UnsupportedAlgorithm):
         raise AuthorityError(f"{what} must be a list as RFC 5280 has it; it is not") from None
     if not signed:
         raise AuthorityError(f"{what} must be signed by the factory's root; it is not")

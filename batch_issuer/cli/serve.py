@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -83,4 +84,5 @@ def serve(
 
 
 def _warn(sentence: str) -> None:
-    click.echo(f"warning: {sentence}", err=True)
+    with suppress(OSError):  # nobody reads it, and nothing that is served hangs on that
+        click.echo(f"warning: {sentence}", err=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
 if TYPE_CHECKING:
-    import socket
     import ssl
 
 __all__ = ["Listener"]
@@ -20,6 +21,10 @@ _DRAIN_SECONDS = 2.0
 """How long a request that has begun may go on when the server ends."""
 
 _HANDSHAKE_SECONDS = 20.0
+_ANSWER_SECONDS = 30.0
+"""From the connection to its first answer, which takes milliseconds once the request has come."""
+
+_IDLE_SECONDS = 75.0
 _CLOSING_SECONDS = 5.0
 _BREATH_SECONDS = 0.1
 
@@ -60,6 +65,7 @@ class Listener:
         self._runner: web.AppRunner | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._answered: WeakSet[asyncio.BaseTransport] = WeakSet()
 
     @property
     def is_open(self) -> bool:
@@ -74,8 +80,10 @@ class Listener:
 
     async def prepare(self, app: web.Application) -> None:
         """Be ready to answer by `app`."""
+        app.on_response_prepare.append(self._note)
         self._runner = web.AppRunner(
             app,
+            keepalive_timeout=_IDLE_SECONDS,
             access_log=self._requests,
             access_log_class=_RequestLog,
             logger=_SERVER,
@@ -90,6 +98,8 @@ class Listener:
             OSError: as listen(2).
         """
         self._socket.setblocking(False)
+        # `bound` has taken it away; without it, the connections of the server before would refuse this one.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.listen(_BACKLOG)
         self._accepting = asyncio.create_task(self._accept())
 
@@ -121,10 +131,21 @@ class Listener:
         assert runner.server is not None  # noqa: S101 - likewise
         timeouts = (_HANDSHAKE_SECONDS, _CLOSING_SECONDS) if context is not None else (None, None)
         with suppress(OSError):  # TLS refuses, or the client goes away: its own affair
-            await asyncio.get_running_loop().connect_accepted_socket(
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.connect_accepted_socket(
                 runner.server,
                 connection,
                 ssl=context,
                 ssl_handshake_timeout=timeouts[0],
                 ssl_shutdown_timeout=timeouts[1],
             )
+            loop.call_later(_ANSWER_SECONDS, self._end_if_silent, transport)
+
+    async def _note(self, request: web.Request, _response: web.StreamResponse) -> None:
+        if request.transport is not None:
+            self._answered.add(request.transport)
+
+    def _end_if_silent(self, transport: asyncio.Transport) -> None:
+        """Who connects and asks nothing, or never ends asking, must not keep a descriptor from others."""
+        if transport not in self._answered:
+            transport.abort()

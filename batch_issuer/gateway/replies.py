@@ -43,6 +43,8 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
         return _said(413, f"a body must have at most {LARGEST_BODY} octets")
     except web.HTTPException as error:
         return _said(error.status, error.reason, error)
+    except (ConnectionError, web.RequestPayloadError):
+        return _said(400, "the body must be what its headers say; it ended before, or has another encoding")
     except Exception as error:
         return unexpected(request, error)
 

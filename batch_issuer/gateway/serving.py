@@ -137,11 +137,9 @@ class Servers:
             raise AuthorityError("the device gateway is open, and its certificate, tls-crt, is not there any more")
         before, gateway = self._gateway.pki, self._gateway
         gateway.pki, gateway.online_ca, gateway.local_ca = in_force.pki, in_force.online_ca, in_force.local_ca
-        for warning in in_force.warnings:
-            self._warn(warning)
         if in_force.context is None:
-            return
-        if not self._devices.is_open:
+            pass
+        elif not self._devices.is_open:
             self._devices.context = in_force.context
             self._devices.open()
         elif (before.tls, before.device_cas) != (in_force.pki.tls, in_force.pki.device_cas):
@@ -149,6 +147,8 @@ class Servers:
             for connection in self._devices.connections():
                 if not is_trusted(connection.get_extra_info("ssl_object"), in_force.pki.device_cas):
                     connection.abort()
+        for warning in in_force.warnings:
+            self._warn(warning)
 
     async def _follow(self, folder: PkiFolder, stamp: Stamp, again: asyncio.Event) -> None:
         """Use what the PKI directory holds whenever it has changed; a fault in it leaves what was in force."""
@@ -162,10 +162,11 @@ class Servers:
             again.clear()
             try:
                 self._use(of_folder(folder, self._gateway.now()))
-            except (BatchIssuerError, OSError) as error:
-                if str(error) != fault:
-                    self._warn(f"the PKI directory is not as it should be, and what was in force before stays: {error}")
-                fault = str(error)
+            except Exception as error:  # whatever it is, the next change is looked at
+                said = str(error) if isinstance(error, (BatchIssuerError, OSError)) else type(error).__name__
+                if said != fault:
+                    self._warn(f"the PKI directory is not as it should be, and what was in force before stays: {said}")
+                fault = said
             else:
                 stamp, fault = there, ""
                 self._announce()

@@ -53,6 +53,8 @@ def bound(host: str, *, api_port: int, gateway_port: int) -> Iterator[Sockets]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 sock.bind((address[0], port))
+                # While both are only bound, Linux would give the port to a second server that sets the option, too.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
             except OSError as error:
                 where = f"{host}, port {port}"
                 raise RefusedError(f"{where} cannot be had: {error.strerror}", hint=f"{option} 0 is any free") from None

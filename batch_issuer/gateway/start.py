@@ -9,12 +9,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from batch_issuer.authority.names import LONGEST_TEXT, host_fault, text_fault
-from batch_issuer.errors import RefusedError
+from batch_issuer.errors import AuthorityError, RefusedError
 from batch_issuer.gateway.context import Gateway
 from batch_issuer.gateway.data import opened
 from batch_issuer.gateway.directory import PkiFolder
@@ -125,12 +126,16 @@ def _servers(
         pki=store.pki(),
         from_directory=pki is not None,
     )
+    folder = None if pki is None else PkiFolder(pki, settings.factory, settings.passphrase)
+    if folder is not None:
+        with suppress(AuthorityError):  # told when it is used
+            folder.local_ca()  # asks for the passphrase now: in the loop, Ctrl-C and SIGTERM would wait for an answer
     return Servers(
         gateway,
         token=settings.token,
         root_json=root_document(data.tuf, gateway.now()),
         sockets=sockets,
-        folder=None if pki is None else PkiFolder(pki, settings.factory, settings.passphrase),
+        folder=folder,
         tell=tell,
         warn=warn,
         verbose=settings.verbose,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ __all__ = ["Conflict", "Device", "Devices", "Reason", "Store"]
 
 Reason: TypeAlias = Literal["uuid", "name", "denied"]
 
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _COLUMNS = "uuid, name, device_group, public_key, production, created_at, last_seen, denied"
 
 
@@ -163,6 +165,7 @@ class Devices:
         Raises:
             Conflict: its UUID is known or denied, or its name is taken; nothing was changed.
         """
+        _check_name(uuid, name)
         with self._database.transaction():
             known = self.get(uuid)
             if known is not None and known.denied and pardon:
@@ -179,6 +182,7 @@ class Devices:
         Raises:
             Conflict: the name is taken.
         """
+        _check_name(uuid, name)
         with self._database.transaction():
             self._write("UPDATE devices SET name = ?, device_group = ? WHERE uuid = ?", (name, group, uuid), name)
 
@@ -207,6 +211,12 @@ class Devices:
             self._database.execute(statement, values)
         except sqlite3.IntegrityError:
             raise Conflict("name", f"there is a device with the name {name!r} already") from None
+
+
+def _check_name(uuid: str, name: str | None) -> None:
+    if name is not None and _UUID.fullmatch(name) and name.lower() != uuid.lower():
+        # It is that device's own name at its first contact, which it could not have any more.
+        raise Conflict("name", f"a device's name must not be another device's UUID; it is {name}")
 
 
 def _taken(known: Device) -> Conflict:
