@@ -37,6 +37,8 @@ Examples:
 """
 _FORMATS = ("dir", "tar", "parquet")
 _WORKER_MODULES = ("batch_issuer.batch.part", "batch_issuer.bundles.parquet", "batch_issuer.cli")
+_HSM_MODULE = "batch_issuer.authority.token_keys"
+"""Imported where workers are forked from, and not initialised there: PKCS#11 must not be before a fork."""
 
 
 _MANIFEST = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
@@ -111,7 +113,8 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
     dry = options.pop("dry")
     forbid_core_dumps()
     if not dry:
-        prepare_workers(_WORKER_MODULES)  # they import while this process reads and checks
+        modules = (*_WORKER_MODULES, *([_HSM_MODULE] if options["token"] else []))
+        prepare_workers(modules)  # they import while this process reads and checks
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.batch.run import dry_run
     from batch_issuer.batch.run import issue as run
