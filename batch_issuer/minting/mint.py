@@ -135,20 +135,20 @@ class Mint:
     ) -> _Columns:
         """Both kinds, each made together, then put in the order of the rows."""
         brought = {place: csr for place, csr in enumerate(csrs) if csr is not None}
-        kept = [place for place, csr in enumerate(csrs) if csr is None]
+        lacking = [place for place, csr in enumerate(csrs) if csr is None]
 
         def serials_at(places: Iterable[int]) -> bytes:
             return b"".join([_serial(serials, place) for place in places])
 
         keys, made, made_points = self._with_keys(
-            [device_uuids[place] for place in kept], [flags[place] for place in kept], serials_at(kept)
+            [device_uuids[place] for place in lacking], [flags[place] for place in lacking], serials_at(lacking)
         )
         issued, points = self._for_csrs(
             [device_uuids[place] for place in brought], [*brought.values()], serials_at(brought)
         )
-        private_keys = dict(zip(kept, keys, strict=True))
-        all_issued = dict(zip((*kept, *brought), (*made, *issued), strict=True))
-        all_points = dict(zip((*kept, *brought), (*made_points, *points), strict=True))
+        private_keys = dict(zip(lacking, keys, strict=True))
+        all_issued = dict(zip((*lacking, *brought), (*made, *issued), strict=True))
+        all_points = dict(zip((*lacking, *brought), (*made_points, *points), strict=True))
         places = range(len(csrs))
         return (
             [private_keys.get(place) for place in places],
