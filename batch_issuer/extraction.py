@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from batch_issuer.bundles.contents import Bundle
+    from batch_issuer.bundles.format import BundleFormat, PasswordOf
     from batch_issuer.output.record import RunRecord
 
     _Places: TypeAlias = dict[str, dict[str, bool]]
@@ -47,6 +48,7 @@ def extract(
     device_uuids: Sequence[str] | None,
     to: Path,
     *,
+    passwords: PasswordOf | None = None,
     warn: Callable[[str], None],
     advance: Callable[[int], None] = lambda _: None,
 ) -> int:
@@ -58,6 +60,7 @@ def extract(
         out: the run's output folder.
         device_uuids: which devices, in either case; None for all.
         to: the folder for them; made if it is not there.
+        passwords: opens the bundles, where that takes passwords.
         warn: told what is wrong with how a bundle is stored.
         advance: told how many more are there.
 
@@ -78,9 +81,10 @@ def extract(
         make_directories(to)
     except OSError as error:
         raise OutputError(f"the folder {to} cannot be made: {error.strerror}") from None
+    stored = bundle_format(record.format, passwords)
     done = 0
     with _staging(to) as staging:
-        for bundles in _batches(_wanted_bundles(folder, record, places, warn)):
+        for bundles in _batches(_wanted_bundles(folder, stored, places, warn)):
             _write(bundles, staging, to)
             done += len(bundles)
             advance(len(bundles))
@@ -154,15 +158,14 @@ def _keeps_key(rows: pa.Table, record: RunRecord) -> list[bool]:
 def _location(place: str, uuid: str) -> str:
     """A manifest's `bundle` as a name below the bundles folder: nothing that leads elsewhere is believed."""
     location = place.removeprefix(f"{BUNDLES}/")
-    if not _UUID.fullmatch(uuid) or not (location == uuid or _PACKED_LOCATION.fullmatch(location)):
+    if not _UUID.fullmatch(uuid) or not (location in (uuid, f"{uuid}.p12") or _PACKED_LOCATION.fullmatch(location)):
         raise OutputError(f"the output manifest names a bundle that cannot be: {place!r} for {uuid!r}")
     return location
 
 
 def _wanted_bundles(
-    folder: OutputFolder, record: RunRecord, places: _Places, warn: Callable[[str], None]
+    folder: OutputFolder, stored: BundleFormat, places: _Places, warn: Callable[[str], None]
 ) -> Iterator[Bundle]:
-    stored = bundle_format(record.format)
     for location, uuids in places.items():
         left = dict(uuids)
         for bundle in stored.read(folder.bundles, location):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from batch_issuer.batch.spill import PlanReader
 from batch_issuer.batch.terms import device_issuance, sota_settings
 from batch_issuer.bundles.contents import PartBundles, certificate_pem
 from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.passwords import random_passwords
 from batch_issuer.bundles.sota import sota_toml
 from batch_issuer.columns import fixed_text_values
 from batch_issuer.devices import UUID_LENGTH, CertificateDer
@@ -27,6 +28,7 @@ from batch_issuer.manifest.rows import CARRIED_PREFIX
 from batch_issuer.minting.keys import key_engine
 from batch_issuer.minting.mint import Mint
 from batch_issuer.output.folder import BUNDLES, part_name
+from batch_issuer.output.passwords import password_lines
 from batch_issuer.output.rows import KEY_BROUGHT, KEY_MADE, commit_table, encode_commit, read_commit
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class PartWork:
         issuer: the CA with its key's source, which each worker opens for itself.
         resumed: whether an earlier command worked on this folder.
         engine: the device keys' engine.
+        p12_password: of a run that has one for all bundles; goes to the workers through their pipe. Not shown by repr.
     """
 
     folder: OutputFolder
@@ -73,6 +76,7 @@ class PartWork:
     issuer: Issuer
     resumed: bool
     engine: str = "openssl"
+    p12_password: bytes | None = field(default=None, repr=False)
 
     def __call__(self) -> Callable[[int], PartDone]:
         """Open what a worker needs; returns what makes the part at an index.
@@ -90,6 +94,8 @@ class _PartWorker:
         self._format = bundle_format(work.record.format)
         self._sota = sota_settings(work.record)
         self._root = CertificateDer(work.issuer.root)
+        self._ca = CertificateDer(work.issuer.certificate)
+        self._password = work.p12_password
         self._window = (work.record.starts, work.record.ends)
         public_key = x509.load_der_x509_certificate(work.issuer.certificate).public_key()
         assert isinstance(public_key, ec.EllipticCurvePublicKey)  # noqa: S101 - loading the issuer checked it
@@ -108,7 +114,7 @@ class _PartWorker:
         if minted:
             octets = self._stage_and_commit(rows, device_uuids, name, commit)
         else:
-            _check_commit(commit, uuid_column)
+            _check_commit(commit, uuid_column, passwords=self._record.makes_passwords)
             sync_directory(commit.parent)  # whoever made it may have died before its name was durable
         # 4 Publish. Idempotent: for a part that was committed before, this does what was left to do.
         self._format.publish(self._folder.staging, self._folder.bundles, name, device_uuids)
@@ -121,13 +127,27 @@ class _PartWorker:
         _sweep(self._folder.staging, name)
         part = self._mint.part(device_uuids, self._production(rows), _csrs(rows))
         bundles = PartBundles(
-            part.device_uuids, part.private_keys, part.certificates, self._root, self._sota_texts(rows)
+            part.device_uuids,
+            part.private_keys,
+            part.certificates,
+            self._root,
+            self._sota_texts(rows),
+            self._ca,
+            self._passwords(len(rows)),
         )
         staged = self._format.stage(bundles, self._folder.staging, name)
         # 3 Commit: from the rename on these devices are issued, and not before.
-        table = self._commit_table(rows, part, name)
-        replace_file(commit, [encode_commit(table, staged.sums)], PRIVATE_MODE, scratch=self._folder.staging)
+        # Passwords that were made stand in the record itself: they are there when the part is, and not otherwise.
+        made = bundles.passwords if self._record.makes_passwords else None
+        lines = None if made is None else password_lines(device_uuids, made)
+        record = encode_commit(self._commit_table(rows, part, name), staged.sums, lines)
+        replace_file(commit, [record], PRIVATE_MODE, scratch=self._folder.staging)
         return staged.octets
+
+    def _passwords(self, count: int) -> list[bytes] | None:
+        if self._record.makes_passwords:
+            return random_passwords(count)
+        return None if self._password is None else [self._password] * count
 
     def _check_unpublished(self, name: str, device_uuids: list[bytes]) -> None:
         taken = self._format.published(self._folder.bundles, name, device_uuids)
@@ -211,6 +231,6 @@ def _sweep(staging: Path, name: str) -> None:
             left.unlink()
 
 
-def _check_commit(commit: Path, device_uuids: pa.Array) -> None:
-    if not read_commit(commit).rows["device_uuid"].combine_chunks().equals(device_uuids):
+def _check_commit(commit: Path, device_uuids: pa.Array, *, passwords: bool) -> None:
+    if not read_commit(commit, passwords=passwords).rows["device_uuid"].combine_chunks().equals(device_uuids):
         raise OutputError(f"the commit record {commit.name} is of other devices", hint="restore it from a backup")

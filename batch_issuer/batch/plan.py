@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from batch_issuer import __version__, profiles
 from batch_issuer.batch.hosts import choose_hosts
 from batch_issuer.batch.rows import read_rows
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.format import PASSWORD_FORMAT, bundle_format
 from batch_issuer.errors import ManifestError, RefusedError, RowsRejectedError
 from batch_issuer.files import PRIVATE_MODE, write_all
 from batch_issuer.manifest.reading import Manifest
@@ -42,6 +42,7 @@ _RESERVED = frozenset((*ISSUED_COLUMNS.names, CERTIFICATE_COLUMN, KEY_ORIGIN_COL
 _AS_ASKED = (
     "skip_rejects",
     "format",
+    "p12_passwords",
     "part_size",
     "days",
     "backdate",
@@ -145,6 +146,12 @@ def make_plan(
         raise _rejected(rows)
     if request.device_hsm:
         _check_all_bring_csrs(rows)
+    if request.format == PASSWORD_FORMAT and rows.csr_rows:
+        raise RefusedError(
+            f"--format p12 stores each device's key beside its certificate: {rows.csr_rows} of {rows.accepted} rows "
+            "bring a CSR, and their keys are not here",
+            hint="issue these devices by a run of another format",
+        )
     window, clamped = _window(request, issuer, now)
     record = RunRecord(
         version=__version__,

@@ -22,6 +22,7 @@ class RunRequest:
         out: the output folder.
         sign_with: the signer of the output in the PKI directory; None leaves it unsigned.
         format: how bundles are stored.
+        p12_passwords: of format p12, `run` for one password given, `device` for one made for each device.
         workers: processes.
         part_size: devices per part.
         days: validity, clamped to the CA's.
@@ -46,6 +47,7 @@ class RunRequest:
     out: Path
     sign_with: str | None = None
     format: str = "dir"
+    p12_passwords: str | None = None
     workers: int
     part_size: int = 5000
     days: int = 7300

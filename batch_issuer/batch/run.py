@@ -19,6 +19,7 @@ from batch_issuer.batch.claim import Claim, check_folder
 from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.finish import finish_run
 from batch_issuer.batch.part import PartDone, PartWork
+from batch_issuer.batch.passwords import check_resumed_password, run_password, storing
 from batch_issuer.batch.plan import make_plan, open_manifest
 from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import Interrupted, OutputError, RunFailedError
@@ -86,7 +87,12 @@ class DryRun:
 
 
 def dry_run(
-    request: RunRequest, *, now: datetime, passphrase: Passphrase | None = None, token: Token | None = None
+    request: RunRequest,
+    *,
+    now: datetime,
+    passphrase: Passphrase | None = None,
+    token: Token | None = None,
+    p12_password: Callable[[], bytes] | None = None,
 ) -> DryRun:
     """All of the plan's checks, and nothing written; of a run to be resumed, whether it could be.
 
@@ -97,11 +103,16 @@ def dry_run(
     issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
     resuming = check_folder(folder, resume=request.resume)
     signer = _signer(request, now, passphrase)
+    password = run_password(request, p12_password)
     plan = make_plan(request, issuer, open_manifest(request, None), now=now, spill=None, signer=signer)
     record = check_same(read_record(folder.record), plan.record, now=now) if resuming else plan.record
+    if resuming:
+        check_resumed_password(folder, record, password)
     existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
     footprint = check_space(record, issuer.root, existing, spilled=0)
-    seconds = seconds_for(record.accepted, request.workers, issuer.key.open(), csr_rows=record.csr_rows)
+    seconds = seconds_for(
+        record.accepted, request.workers, issuer.key.open(), csr_rows=record.csr_rows, store=storing(record.format)
+    )
     return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets, seconds)
 
 
@@ -112,6 +123,7 @@ def issue(
     now: datetime,
     passphrase: Passphrase | None = None,
     token: Token | None = None,
+    p12_password: Callable[[], bytes] | None = None,
 ) -> Summary:
     """Issue every device of a manifest: the main job.
 
@@ -121,6 +133,7 @@ def issue(
         now: UTC.
         passphrase: gives the passphrase of an encrypted CA key, by the key's file name.
         token: where the CA's key is, if it is no file.
+        p12_password: gives the password of a run of format p12 that has one for all bundles.
 
     Raises:
         RefusedError: something is not fit; nothing was made.
@@ -136,7 +149,10 @@ def issue(
         try:
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
             signer = _signer(request, now, passphrase)
+            password = run_password(request, p12_password)
             plan = _plan(request, issuer, folder, claim, signer=signer, now=now, notify=observer.say)
+            if claim.resuming:
+                check_resumed_password(folder, plan.record, password)
         except OSError as error:
             claim.abandon()
             if error.errno in _NO_SPACE:
@@ -149,7 +165,7 @@ def issue(
         for warning in plan.warnings:
             observer.warn(warning)
         try:
-            run = _Run(folder, claim, plan, issuer, signer, observer=observer)
+            run = _Run(folder, claim, plan, issuer, signer, observer=observer, p12_password=password)
             return run.run(request.workers, time.monotonic() - began)
         except OSError as error:
             raise RunFailedError(_told(error), hint=f"when that is mended, {_RESUME_HINT}") from error
@@ -199,6 +215,7 @@ class _Run:
         signer: BatchSigner | None,
         *,
         observer: Observer,
+        p12_password: bytes | None,
     ) -> None:
         self._folder = folder
         self._claim = claim
@@ -206,6 +223,7 @@ class _Run:
         self._record = read_record(folder.record)
         self._issuer = issuer
         self._signer = signer
+        self._p12_password = p12_password
         self._observer = observer
         self._done = self._minted = self._octets = 0
 
@@ -252,7 +270,13 @@ class _Run:
         try:
             with StopRequest(self._observer.say) as stop:
                 supervisor: Supervisor[int, PartDone] = Supervisor(
-                    PartWork(self._folder, self._record, self._issuer, resumed=self._claim.resuming),
+                    PartWork(
+                        self._folder,
+                        self._record,
+                        self._issuer,
+                        resumed=self._claim.resuming,
+                        p12_password=self._p12_password,
+                    ),
                     workers=workers,
                     label=part_name,
                     stop=stop,

@@ -9,9 +9,11 @@ import click
 
 from batch_issuer.cli.command import Command
 from batch_issuer.cli.options import FOLDER, json_option, verbosity_options, workers_option
+from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.cli.progress import Progress
     from batch_issuer.output.record import RunRecord
     from batch_issuer.verification.anchors import Anchors
@@ -36,6 +38,7 @@ _FOUND = 4
 )
 @click.option("--ca-name", metavar="NAME", show_default="the run's", help="Which device CA of it issued the run.")
 @click.option("--signed-by", metavar="NAME", help="Which signer of it must have signed the run.")
+@p12_options
 @workers_option
 @json_option
 @verbosity_options
@@ -45,6 +48,7 @@ def verify(
     pki: Path | None,
     ca_name: str | None,
     signed_by: str | None,
+    passwords: PasswordOf | None,
     workers: int,
     as_json: bool,
     quiet: bool,
@@ -71,7 +75,14 @@ def verify(
     anchors = _anchors(pki, ca_name, signed_by, record, progress)
     progress.begin(record.accepted)
     try:
-        report = verify_run(out, anchors=anchors, workers=workers, progress=progress.advance, notify=progress.warn)
+        report = verify_run(
+            out,
+            anchors=anchors,
+            passwords=passwords,
+            workers=workers,
+            progress=progress.advance,
+            notify=progress.warn,
+        )
     finally:
         progress.end()
     _tell(report, as_json=as_json, most=len(report.findings) if verbose else _SHOWN)

@@ -159,7 +159,7 @@ def issued_rows(folder: OutputFolder, record: RunRecord, *, also: Sequence[str] 
         if not folder.summary.exists():
             for index in range(record.parts):
                 if folder.commit(index).exists():
-                    rows = read_commit(folder.commit(index)).rows
+                    rows = read_commit(folder.commit(index), passwords=record.makes_passwords).rows
                     schema = _read_schema(rows.column_names, also)
                     yield rows.select(schema.names).cast(schema)
         elif record.manifest_format == "parquet":

@@ -38,6 +38,8 @@ class RunRecord:
         signer: who signs SHA256SUMS, by the name in the PKI directory; None for nobody.
         signer_certificate: its certificate, PEM.
         format: how bundles are stored.
+        p12_passwords: of format p12, `run` when all bundles have the one password that was given, `device` when one was
+            made for each; None for other formats. Never a password itself, nor what could be used to guess it.
         part_size: devices per part.
         days: validity asked for.
         backdate: seconds that notBefore was asked to lie back.
@@ -70,6 +72,7 @@ class RunRecord:
     signer: str | None
     signer_certificate: str | None
     format: str
+    p12_passwords: str | None
     part_size: int
     days: int
     backdate: int
@@ -93,6 +96,11 @@ class RunRecord:
     def part_devices(self, index: int) -> int:
         """How many devices the part at `index` has."""
         return min(self.part_size, self.accepted - index * self.part_size)
+
+    @property
+    def makes_passwords(self) -> bool:
+        """Whether a password is made for each device, and listed."""
+        return self.p12_passwords == "device"
 
     @property
     def starts(self) -> datetime:

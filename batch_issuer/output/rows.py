@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -60,6 +60,9 @@ KEY_MADE, KEY_BROUGHT = "made", "csr"
 _SUMS_COLUMN = pa.field("sums", pa.binary())
 """The last column of a commit record, known by its place: a column carried through may have any name."""
 
+_PASSWORDS_COLUMN = pa.field("passwords", pa.binary())
+"""The column before it, in runs that make a password for each device; known by its place too."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
@@ -68,10 +71,12 @@ class CommitRecord:
     Attributes:
         rows: the part's rows of the output manifest.
         sums: the part's lines of `SHA256SUMS`, in the order of the rows.
+        passwords: the part's lines of `p12-passwords.csv`, the same; nothing if the run makes none. Not shown by repr.
     """
 
     rows: pa.Table
     sums: memoryview
+    passwords: memoryview = field(repr=False)
 
 
 def commit_table(
@@ -115,26 +120,31 @@ def commit_table(
     return pa.table(columns | carried)
 
 
-def encode_commit(rows: pa.Table, sums: Sequence[bytes]) -> memoryview:
+def encode_commit(rows: pa.Table, sums: Sequence[bytes], passwords: Sequence[bytes] | None = None) -> memoryview:
     """A commit record's octets: an Arrow IPC file of one batch.
 
     Args:
         rows: the part's rows of the output manifest.
         sums: the lines of `SHA256SUMS` for each row. They are here and in no file of their own, so that there is no
             instant at which a part is committed without them, or they without the part.
+        passwords: the line of `p12-passwords.csv` for each row, here for the same reason; None if the run makes none.
     """
-    table = rows.append_column(_SUMS_COLUMN, binary_column(sums))
+    table = rows
+    if passwords is not None:
+        table = table.append_column(_PASSWORDS_COLUMN, binary_column(passwords))
+    table = table.append_column(_SUMS_COLUMN, binary_column(sums))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     return memoryview(sink.getvalue())
 
 
-def read_commit(path: Path, *, checked: bool = False) -> CommitRecord:
+def read_commit(path: Path, *, passwords: bool = False, checked: bool = False) -> CommitRecord:
     """A commit record.
 
     Args:
         path: the record.
+        passwords: whether its run makes a password for each device.
         checked: a worker of this run wrote or read it before, so its values need not be looked at one by one.
 
     Raises:
@@ -144,18 +154,21 @@ def read_commit(path: Path, *, checked: bool = False) -> CommitRecord:
         with path.open("rb") as file:  # Arrow's own files need names in UTF-8
             table = pa.ipc.open_file(file).read_all()
         table.validate(full=not checked)
-        rows, sums = _parted(table)
+        table, sums = _parted(table, _SUMS_COLUMN)
+        lines = memoryview(b"")
+        if passwords:
+            table, lines = _parted(table, _PASSWORDS_COLUMN)
+        table.select(ISSUED_COLUMNS.names)
     except (pa.ArrowException, OSError, KeyError) as error:
         message = f"the commit record {path.name} is damaged: {error}"
         raise OutputError(message, hint="restore it from a backup") from None
-    return CommitRecord(rows, sums)
+    return CommitRecord(table, sums, lines)
 
 
-def _parted(table: pa.Table) -> tuple[pa.Table, memoryview]:
+def _parted(table: pa.Table, column: pa.Field) -> tuple[pa.Table, memoryview]:
+    """The table without its last column, which must be `column`, and that one's values."""
     last = table.num_columns - 1
-    rows = table.remove_column(last)
-    rows.select(ISSUED_COLUMNS.names)
-    if table.schema.field(last) != _SUMS_COLUMN:
-        raise KeyError("its last column is not that of SHA256SUMS")
+    if last < 0 or table.schema.field(last) != column:
+        raise KeyError(f"its column {column.name!r} is not where it belongs")
     # The values of a column stand one after the other in its last buffer (Arrow's columnar format, binary layout).
-    return rows, memoryview(table.column(last).combine_chunks().buffers()[2])
+    return table.remove_column(last), memoryview(table.column(last).combine_chunks().buffers()[2])

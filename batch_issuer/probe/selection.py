@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.output.record import RunRecord
 
 __all__ = ["Candidate", "Selection", "select_devices"]
@@ -59,6 +60,7 @@ class Selection:
         finished: whether the run is; of an unfinished one only what is committed is there.
         issued: how many devices the run issued whose keys it made.
         seed: of the sample; None when all are probed.
+        passwords: opens bundles, where that takes passwords.
         rows: device_uuid, bundle and, if the manifest has it, tag, in the manifest's order.
     """
 
@@ -68,13 +70,14 @@ class Selection:
     issued: int
     seed: int | None
     rows: pa.Table = field(repr=False)
+    passwords: PasswordOf | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def candidates(self) -> Iterator[Candidate]:
         """Each device with its bundle; those of a place that cannot be read come with the reason."""
-        stored = bundle_format(self.record.format)
+        stored = bundle_format(self.record.format, self.passwords)
         for place, rows in groupby(self._values(), key=itemgetter("bundle")):
             left = {row["device_uuid"]: row.get(_TAG) or self.record.tag for row in rows}
             damage = f"{place} has no bundle of it"
@@ -94,13 +97,14 @@ class Selection:
             yield from self.rows.slice(start, _ROWS_AT_ONCE).to_pylist()
 
 
-def select_devices(out: Path, *, sample: int | None, seed: int) -> Selection:
+def select_devices(out: Path, *, sample: int | None, seed: int, passwords: PasswordOf | None = None) -> Selection:
     """All devices that a run issued a key for, or a random sample of them; the same seed gives the same sample.
 
     Args:
         out: the run's output folder.
         sample: how many; None for all.
         seed: of the sample.
+        passwords: opens bundles, where that takes passwords.
 
     Raises:
         OutputError: there is no run, or its manifest is damaged.
@@ -119,7 +123,8 @@ def select_devices(out: Path, *, sample: int | None, seed: int) -> Selection:
     if sample is not None and sample < issued:
         chosen = sorted(random.Random(seed).sample(range(issued), sample))  # noqa: S311 - which devices is no secret
         rows = rows.take(pa.array(chosen, pa.int64()))
-    return Selection(folder, record, folder.summary.exists(), issued, None if sample is None else seed, rows)
+    used = None if sample is None else seed
+    return Selection(folder, record, folder.summary.exists(), issued, used, rows, passwords)
 
 
 def _needed(table: pa.Table) -> pa.Table:
@@ -131,7 +136,8 @@ def _needed(table: pa.Table) -> pa.Table:
 def _check_places(rows: pa.Table) -> None:
     """Nothing that leads out of the bundles folder is believed."""
     uuids, places = rows["device_uuid"], rows["bundle"]
-    own = pc.equal(places, pc.binary_join_element_wise(BUNDLES, uuids, "/"))
+    joined = pc.binary_join_element_wise(BUNDLES, uuids, "/")
+    own = pc.or_kleene(pc.equal(places, joined), pc.equal(places, pc.binary_join_element_wise(joined, "p12", ".")))
     packed = pc.match_substring_regex(places, f"^{_PACKED}$")
     good = pc.and_kleene(pc.match_substring_regex(uuids, f"^{_UUID}$"), pc.or_kleene(own, packed))
     bad = pc.index(pc.fill_null(good, False), pa.scalar(False)).as_py()

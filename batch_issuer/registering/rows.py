@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from batch_issuer.bundles.contents import Bundle
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
     from batch_issuer.registering.journal import RegisteredRows
@@ -95,7 +96,7 @@ def issued_devices(folder: OutputFolder, record: RunRecord) -> Iterator[IssuedRo
 
 
 def registrants(
-    folder: OutputFolder, record: RunRecord, known: RegisteredRows
+    folder: OutputFolder, record: RunRecord, known: RegisteredRows, passwords: PasswordOf | None = None
 ) -> Generator[Registrant | int, None, None]:
     """The devices that are to be registered, in the manifest's order; among them numbers: so many were passed over.
 
@@ -105,12 +106,13 @@ def registrants(
         folder: the run's.
         record: what was asked.
         known: which devices the API has.
+        passwords: opens bundles, where that takes passwords.
 
     Raises:
         OutputError: the manifest is missing or damaged, or contradicts what is known.
         BundleError: a certificate cannot be read, or is another than the manifest says.
     """
-    certificates = _Certificates(folder, record)
+    certificates = _Certificates(folder, record, passwords)
     skipped = 0
     for device in issued_devices(folder, record):
         if not known.has(device.row, device.device_uuid):
@@ -127,7 +129,7 @@ def _row(values: dict[str, object], *, rows: int, neutralised: bool) -> IssuedRo
     location = str(bundle).removeprefix(f"{BUNDLES}/")
     if not isinstance(row, int) or not 1 <= row <= rows or not _UUID.fullmatch(str(uuid)):
         raise OutputError(f"the output manifest has a row that cannot be: row {row!r}, device {uuid!r}")
-    if location != uuid and not _PACKED_LOCATION.fullmatch(location):
+    if location not in (uuid, f"{uuid}.p12") and not _PACKED_LOCATION.fullmatch(location):
         raise OutputError(f"the output manifest names a bundle that cannot be: {bundle!r} for {uuid!r}")
     name, group = (_text(values.get(column), neutralised=neutralised) for column in ("name", "group"))
     certificate = _text(values.get(CERTIFICATE_COLUMN))
@@ -147,9 +149,9 @@ class _Certificates:
     Bundles have private keys as well; of what is read only the certificate is kept.
     """
 
-    def __init__(self, folder: OutputFolder, record: RunRecord) -> None:
+    def __init__(self, folder: OutputFolder, record: RunRecord, passwords: PasswordOf | None) -> None:
         self._folder = folder
-        self._stored = bundle_format(record.format)
+        self._stored = bundle_format(record.format, passwords)
         self._hint = _VERIFY if folder.summary.exists() else _RESUME
         self._location = ""
         self._bundles: Iterator[Bundle] = iter(())

@@ -17,6 +17,7 @@ from batch_issuer.registering.sending import Sending
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.factory_api.endpoint import Endpoint
     from batch_issuer.output.record import RunRecord
     from batch_issuer.registering.sending import Observer
@@ -54,7 +55,14 @@ def forecast(out: Path, *, api: str, group: str | None, observer: Observer) -> F
 
 
 def register_run(
-    out: Path, endpoint: Endpoint, *, group: str | None, rate: float, concurrency: int, observer: Observer
+    out: Path,
+    endpoint: Endpoint,
+    *,
+    group: str | None,
+    rate: float,
+    concurrency: int,
+    observer: Observer,
+    passwords: PasswordOf | None = None,
 ) -> Report:
     """Create a run's devices at the factory's API.
 
@@ -73,6 +81,7 @@ def register_run(
         rate: requests per second, retries counted.
         concurrency: requests at a time.
         observer: told how it goes.
+        passwords: opens bundles, where that takes passwords; not asked if the manifest has the certificates.
 
     Raises:
         OutputError: there is no run, its manifest or `registered.csv` is damaged, or another process registers it.
@@ -87,7 +96,7 @@ def register_run(
     tally = Tally(devices)
     with (
         Journal(out / REGISTERED, known, api=endpoint.url) as journal,
-        closing(registrants(folder, record, known)) as unregistered,
+        closing(registrants(folder, record, known, passwords)) as unregistered,
     ):
         sending = Sending(unregistered, journal, tally, observer, group=group)
         observer.begin(devices)

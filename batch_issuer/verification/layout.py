@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from batch_issuer.files import DIRECTORY_MODE, PUBLIC_MODE
+from batch_issuer.files import DIRECTORY_MODE, PRIVATE_MODE, PUBLIC_MODE
 from batch_issuer.verification.finding import Fault
 from batch_issuer.verification.readable import shown_text
 
@@ -33,7 +33,8 @@ def folder_faults(folder: OutputFolder, record: RunRecord, *, finished: bool) ->
     mode = stat.S_IMODE(os.stat(folder.path).st_mode)
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         yield ".", Fault("folder-mode", f"the output folder's mode is {mode:04o}: others than its owner may change it")
-    known = public | {folder.bundles.name} | (set() if finished else {folder.work.name})
+    private = {folder.passwords.name} if record.makes_passwords else set[str]()
+    known = public | private | {folder.bundles.name} | (set() if finished else {folder.work.name})
     there = sorted(os.listdir(folder.path))
     for name in sorted(needed.difference(there)):
         yield name, Fault("folder-missing", f"{name} is not there")
@@ -45,6 +46,8 @@ def folder_faults(folder: OutputFolder, record: RunRecord, *, finished: bool) ->
             yield name, Fault("folder-unknown", f"{shown_text(name)} is there, and no run puts it there")
         elif name in public:
             yield from ((name, fault) for fault in _file_faults(status, stat.S_IFREG, PUBLIC_MODE))
+        elif name == folder.passwords.name:
+            yield from ((name, fault) for fault in _file_faults(status, stat.S_IFREG, PRIVATE_MODE))
         elif name == folder.bundles.name:
             yield from ((name, fault) for fault in _file_faults(status, stat.S_IFDIR, DIRECTORY_MODE))
 

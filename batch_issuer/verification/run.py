@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_issuer.errors import OutputError
 from batch_issuer.output.folder import BUNDLES, OutputFolder
@@ -22,7 +23,7 @@ from batch_issuer.verification.facts import RunFacts
 from batch_issuer.verification.finding import Fault, Finding, Findings
 from batch_issuer.verification.layout import folder_faults, read_rejected, summary_faults, unknown_bundles
 from batch_issuer.verification.readable import shown_text
-from batch_issuer.verification.rows import FOLDERS_PER_TASK, OPTIONAL_COLUMNS, ManifestWalk, PartTask
+from batch_issuer.verification.rows import FOLDERS_PER_TASK, OPTIONAL_COLUMNS, SUFFIXES, ManifestWalk, PartTask
 from batch_issuer.verification.signature import signature_faults, signer_faults, signer_name
 from batch_issuer.verification.sums import open_sums
 from batch_issuer.verification.unique import Identities
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.verification.anchors import Anchors
     from batch_issuer.verification.part import PartResult
 
@@ -75,6 +77,7 @@ def verify_run(
     out: Path,
     *,
     anchors: Anchors | None = None,
+    passwords: PasswordOf | None = None,
     workers: int = 1,
     progress: Callable[[int], object] = lambda _: None,
     notify: Callable[[str], None] = lambda _: None,
@@ -89,6 +92,7 @@ def verify_run(
     Args:
         out: the output folder.
         anchors: the factory's certificates; None takes those that the run itself recorded.
+        passwords: gives a bundle's password by its device's UUID, where bundles have one.
         workers: processes that check.
         progress: told how many more devices are done.
         notify: told, in a sentence, what the user should know meanwhile.
@@ -98,17 +102,18 @@ def verify_run(
         RunFailedError: the workers died.
         OSError: the disk failed.
     """
-    return _Verification(out, anchors, workers).run(progress, notify)
+    return _Verification(out, anchors, passwords, workers).run(progress, notify)
 
 
 class _Verification:
     """One verification; each step is a method."""
 
-    def __init__(self, out: Path, anchors: Anchors | None, workers: int) -> None:
+    def __init__(self, out: Path, anchors: Anchors | None, passwords: PasswordOf | None, workers: int) -> None:
         self._began = monotonic()
         self._folder = OutputFolder(out.absolute())
         self._record = read_record(self._folder.record)
         prepare_workers([part.__name__])
+        self._passwords = passwords
         self._anchors = anchors or recorded_anchors(self._record)
         self._finished = self._folder.summary.exists()
         most_tasks = max(self._record.parts, -(-self._record.accepted // FOLDERS_PER_TASK))
@@ -121,7 +126,7 @@ class _Verification:
         self._check_frame()
         signed = self._check_signature()
         with open_sums(self._folder.sums) if self._finished else nullcontext() as sums:
-            walk = ManifestWalk(self._record, self._findings, self._rejected(), sums)
+            walk = ManifestWalk(self._record, self._findings, self._rejected(), sums, self._passwords)
             for task, result in self._supervisor(notify).run(walk.tasks(self._tables())):
                 self._take(result)
                 progress(task.count)
@@ -201,18 +206,20 @@ class _Verification:
                 self._findings.add([unknown], BUNDLES)
 
     def _unknown(self, walk: ManifestWalk) -> Iterator[str]:
-        if self._record.format != "dir":
+        suffix = SUFFIXES.get(self._record.format)
+        if suffix is None:
             return unknown_bundles(self._folder, [pa.array(sorted(walk.locations), pa.string())])
         with os.scandir(self._folder.bundles) as entries:
             if sum(1 for _ in entries) == self._found:
                 return iter(())  # every bundle that was found is there, and nothing else is
         rows = issued_rows(self._folder, self._record)
-        return unknown_bundles(self._folder, (table.column("device_uuid").combine_chunks() for table in rows))
+        uuids = (table.column("device_uuid").combine_chunks() for table in rows)
+        return unknown_bundles(self._folder, (pc.binary_join_element_wise(piece, suffix, "") for piece in uuids))
 
     def _report(self, walk: ManifestWalk, signer: str | None) -> Report:
         if not self._finished:
             parts = self._committed()
-        elif self._record.format == "dir":
+        elif self._record.format in SUFFIXES:
             parts = -(-walk.devices // self._record.part_size)
         else:
             parts = len(walk.locations)
