@@ -122,6 +122,7 @@ def _record(authority: Authority, format_name: str, values: dict[str, Any]) -> R
         "signer": None,
         "signer_certificate": None,
         "format": format_name,
+        "p12_passwords": None,
         "part_size": PART_SIZE,
         "days": 7300,
         "backdate": 3600,

@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cryptography.hazmat.primitives.serialization import KeySerializationEncryption
     from cryptography.x509 import Certificate
 
     from batch_issuer.bundles.contents import PartBundles
     from batch_issuer.bundles.format import PasswordOf
 
-__all__ = ["DERIVATIONS", "KDF_ROUNDS", "P12Format", "encoded_p12"]
+__all__ = ["DERIVATIONS", "KDF_ROUNDS", "P12Format", "encoded_p12", "p12_encryption"]
 
 KDF_ROUNDS = 2048
 """Rounds of PBKDF2-HMAC-SHA256 (RFC 8018) for the key and for the certificates.
@@ -136,17 +137,21 @@ def encoded_p12(
         chain: its CAs, the lowest first.
         password: printable ASCII.
     """
-    encryption = (
-        PrivateFormat.PKCS12.encryption_builder()
-        .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
-        .kdf_rounds(KDF_ROUNDS)
-        .hmac_hash(SHA256())
-        .build(password)
-    )
     key = load_der_private_key(private_key, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - it was made a moment ago
     leaf = load_der_x509_certificate(certificate)
-    return pkcs12.serialize_key_and_certificates(device_uuid, key, leaf, chain, encryption)
+    return pkcs12.serialize_key_and_certificates(device_uuid, key, leaf, chain, p12_encryption(password))
+
+
+def p12_encryption(password: bytes, *, rounds: int = KDF_ROUNDS) -> KeySerializationEncryption:
+    """How a file is encrypted."""
+    return (
+        PrivateFormat.PKCS12.encryption_builder()
+        .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
+        .kdf_rounds(rounds)
+        .hmac_hash(SHA256())
+        .build(password)
+    )
 
 
 def _files(octets: bytes, password: bytes, location: str) -> dict[str, bytes]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
 
-__all__ = ["folder_faults", "read_rejected", "summary_faults", "unknown_bundles"]
+__all__ = ["folder_faults", "password_faults", "read_rejected", "summary_faults", "unknown_bundles"]
 
 _ADDED_LATER = frozenset({"registered.csv"})
 """What other commands write there, `register` so far: no run's SHA256SUMS has a line for it."""
@@ -96,6 +96,15 @@ def summary_faults(folder: OutputFolder, record: RunRecord) -> list[Fault]:
         ]
     except (ValueError, AttributeError, OSError) as error:
         return [Fault("summary-unreadable", f"it cannot be read: {error}")]
+
+
+def password_faults(folder: OutputFolder, record: RunRecord) -> Iterator[Fault]:
+    """What is wrong with the list of passwords as a whole; a list that was moved away is no fault."""
+    if not record.makes_passwords or not folder.passwords.is_file():
+        return
+    listed = folder.passwords.read_bytes().count(b"\n") - 1
+    if listed != record.accepted:
+        yield Fault("passwords-count", f"it has the passwords of {listed} devices, expected {record.accepted}")
 
 
 def read_rejected(folder: OutputFolder) -> pa.Array:

@@ -21,7 +21,13 @@ from batch_issuer.verification import part
 from batch_issuer.verification.anchors import anchor_faults, recorded_anchors
 from batch_issuer.verification.facts import RunFacts
 from batch_issuer.verification.finding import Fault, Finding, Findings
-from batch_issuer.verification.layout import folder_faults, read_rejected, summary_faults, unknown_bundles
+from batch_issuer.verification.layout import (
+    folder_faults,
+    password_faults,
+    read_rejected,
+    summary_faults,
+    unknown_bundles,
+)
 from batch_issuer.verification.readable import shown_text
 from batch_issuer.verification.rows import FOLDERS_PER_TASK, OPTIONAL_COLUMNS, SUFFIXES, ManifestWalk, PartTask
 from batch_issuer.verification.signature import signature_faults, signer_faults, signer_name
@@ -142,6 +148,7 @@ class _Verification:
             self._findings.add([fault], place)
         if self._finished:
             self._findings.add(summary_faults(self._folder, self._record), self._folder.summary.name)
+            self._findings.add(password_faults(self._folder, self._record), self._folder.passwords.name)
         else:
             wrong = f"{self._committed()} of {self._record.parts} parts are committed; --resume issues the others"
             self._findings.add([Fault("run-unfinished", wrong)], self._folder.record.name)
