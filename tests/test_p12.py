@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
+from api_servers import TOKEN, ApiServer
 from audit import PASSWORD
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -37,6 +38,7 @@ from judges import (
     run,
     run_process,
 )
+from tls_servers import gateway_context, tls_server
 
 from batch_issuer.bundles.passwords import random_passwords
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 UUIDS = device_uuids(8)
+HOST = "gw.example.com"
 MANIFEST = csv_bytes(UUIDS)
 STRANGER = "00000009-beef-4cab-8def-000000000000"
 OTHER = b"another long password"
@@ -434,6 +437,26 @@ def test_register_takes_certificates_from_the_manifest_without_a_password() -> N
     assert issue(MANIFEST, *ONE, "--with-certificates").code == 0
     ran = run(*COMMANDS[3])
     assert (ran.code, "password" in ran.err) == (1, False), ran.err  # nobody listens there
+
+
+@pytest.mark.parametrize("options", [ONE, EACH], ids=["one", "each"])
+def test_the_probe_and_register_open_what_is_there(options: tuple[str, ...]) -> None:
+    assert issue(MANIFEST, *options).code == 0
+    given = () if options is EACH else FILE
+    with tls_server(gateway_context(Path("pki"))) as gateway:
+        ran = run("gateway", "probe", "issued", "--gateway", gateway.place, "--server-name", HOST, "-q", *given)
+        assert (ran.code, ran.out.splitlines()[0].endswith(": nothing is wrong")) == (0, True), ran.out + ran.err
+        p12(UUIDS[3]).write_bytes(b"x")
+        ran = run("gateway", "probe", "issued", "--gateway", gateway.place, "--server-name", HOST, "--json", *given)
+    [failed] = json.loads(ran.out)["failures"]
+    assert (ran.code, failed["code"], failed["count"]) == (4, "bundle-damaged", 1)
+    assert failed["detail"] == f"{UUIDS[3]}.p12 does not open: its password is another, or the file is damaged"
+    shutil.rmtree("issued")
+    assert issue(MANIFEST, *options).code == 0
+    with ApiServer() as server:
+        Path("token").write_text(TOKEN)
+        ran = run("register", "issued", "--api", server.url, "--token-file", "token", "--rate", "9000/s", *given)
+    assert (ran.code, ran.out.startswith("8 of 8 devices registered")) == (0, True), ran.err
 
 
 # Verified
