@@ -95,6 +95,7 @@ def test_a_limit_says_the_rule_and_what_was_found() -> None:
 
 def test_each_format_is_measured_after_the_floors() -> None:
     assert names_of(("parquet", "dir", "tar")) == ("floor", "core", "parquet", "bare loop", "dir", "tar")
+    assert names_of(("p12",)) == ("floor", "core", "p12 loop", "p12", "p12 random")
 
 
 @pytest.mark.parametrize(
@@ -320,6 +321,19 @@ def test_a_token_is_measured_and_leaves_nothing(tmp_path: Path) -> None:
     for section in sections.values():
         assert list(section.summary) == ["C_Sign loop", "C_Sign loop, copy", "parquet"]
         assert section.summary["parquet"]["of_c_sign"].median > 0
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_p12_is_measured_beside_its_own_loop_and_with_more_rounds(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    with temporary_workload(tmp_path / "here") as workload:
+        [(name, section)] = measure_sections(workload, Scale(80, 1, (2,)), ("p12",), lambda _: None)
+    more = ["10,000 rounds", "100,000 rounds", "600,000 rounds"]
+    assert (name, list(section.summary)) == ("p12", ["p12 loop", "p12", "p12 random", *more])
+    assert section.summary["p12 random"]["of_p12_loop"].median > 0
+    found = some_results()
+    found.sections[name] = section
+    assert "all with 2,048 rounds of PBKDF2. The loop with more: " in tables.markdown(found)
     assert list((tmp_path / "here").iterdir()) == []
 
 
