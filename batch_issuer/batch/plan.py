@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from batch_issuer.authority.batch_signer import BatchSigner
     from batch_issuer.authority.issuer import Issuer
+    from batch_issuer.batch.ledgering import RunLedger
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.devices import Rejection
 
@@ -45,6 +46,7 @@ _AS_ASKED = (
     "days",
     "backdate",
     "production",
+    "reissue",
     "with_certificates",
     "spreadsheet_safe",
 )
@@ -111,6 +113,7 @@ def make_plan(
     now: datetime,
     spill: Path | None,
     signer: BatchSigner | None = None,
+    ledger: RunLedger | None = None,
 ) -> Plan:
     """Read and check the whole manifest, fix the run's record.
 
@@ -121,11 +124,12 @@ def make_plan(
         now: UTC.
         spill: where the accepted rows go, part by part; None for a dry run.
         signer: who signs the output, checked; None for nobody.
+        ledger: what earlier runs have issued; None for a run without.
 
     Raises:
         ManifestError: the manifest as a file is not usable.
         RowsRejectedError: rows are rejected and the run is not to go on without them, or none is left.
-        RefusedError: an option is not usable.
+        RefusedError: an option is not usable, or an unfinished run in the ledger holds one of the devices.
         OSError: the spill cannot be written.
     """
     bundle_format(request.format)
@@ -136,7 +140,7 @@ def make_plan(
         if kind == "csv" and manifest.types is not None:
             _check_csv_types(manifest)
         rules = RowRules(hardware_id_required=sota is not None and request.hardware_id is None)
-        read, rejections = _read_rows(manifest, rules, spill, request.part_size)
+        read, rejections = _read_rows(manifest, rules, spill, request.part_size, ledger)
     rejected = len({rejection.row for rejection in rejections})
     if rejections and (not request.skip_rejects or rejected == read):
         raise _rejected(rejections, rejected, read)
@@ -152,6 +156,7 @@ def make_plan(
         ca_name=issuer.name,
         ca_certificate=_pem(issuer.certificate),
         root_certificate=_pem(issuer.root),
+        ledger_run=None if ledger is None else ledger.id,
         signer=None if signer is None else signer.name,
         signer_certificate=None if signer is None else signer.certificate_pem(),
         not_before=format_time(window.not_before),
@@ -163,8 +168,9 @@ def make_plan(
         manifest_format=kind,
         **{name: getattr(request, name) for name in _AS_ASKED},
     )
-    signing = () if signer is None else signer.warnings
-    return Plan(record, rejections, [*issuer.warnings, *signing, *warnings, *_renamings(manifest), *clamped])
+    means = [*issuer.warnings, *(() if signer is None else signer.warnings)]
+    again = [] if ledger is None else ledger.warnings()
+    return Plan(record, rejections, [*means, *warnings, *_renamings(manifest), *clamped, *again])
 
 
 def _renamings(manifest: Manifest) -> list[str]:
@@ -174,7 +180,9 @@ def _renamings(manifest: Manifest) -> list[str]:
     ]
 
 
-def _read_rows(manifest: Manifest, rules: RowRules, spill: Path | None, part_size: int) -> tuple[int, list[Rejection]]:
+def _read_rows(
+    manifest: Manifest, rules: RowRules, spill: Path | None, part_size: int, ledger: RunLedger | None
+) -> tuple[int, list[Rejection]]:
     """Read all rows: how many there are, and the findings; the accepted rows go to `spill`."""
     devices = UniqueDevices(manifest.layout.names[manifest.layout.uuid])
     rejections: list[Rejection] = []
@@ -186,6 +194,8 @@ def _read_rows(manifest: Manifest, rules: RowRules, spill: Path | None, part_siz
             devices.add(checked.accepted["row"], checked.accepted["device_uuid"])
             plan.add(checked.accepted)
     again = devices.rejections()
+    if ledger is not None:
+        again += ledger.refuse(devices, again)
     if again and spill is not None:
         drop_rows(spill, part_size, [rejection.row for rejection in again])
     return read, sorted(rejections + again, key=lambda rejection: rejection.row)

@@ -27,6 +27,21 @@ class UniqueDevices:
         self._folded: list[pa.Array] = []
         self._rows: list[pa.Array] = []
 
+    @property
+    def column(self) -> str:
+        """The UUID column's name in the manifest."""
+        return self._column
+
+    @property
+    def uuids(self) -> list[bytes]:
+        """All UUIDs as they came, 16 octets each, piece by piece."""
+        return self._keys
+
+    @property
+    def rows(self) -> list[pa.Array]:
+        """The numbers of their rows, int64."""
+        return self._rows
+
     def add(self, rows: pa.ChunkedArray, device_uuids: pa.ChunkedArray) -> None:
         """Take in some devices: their row numbers, and their UUIDs in lower-case text."""
         for chunk in device_uuids.chunks:
