@@ -147,20 +147,16 @@ class RunLedger:
             return []
         if not len(found.values):
             return []
-        runs = dict(zip(found.values.to_pylist(), found.runs.to_pylist(), strict=True))
+        known_runs = {number: self._ledger.run(number) for number in pc.unique(found.runs).to_pylist()}
+        runs = dict(zip(found.values.to_pylist(), map(known_runs.__getitem__, found.runs.to_pylist()), strict=True))
         keys = pa.Array.from_buffers(pa.binary(16), sum(map(len, devices.uuids)) // 16, [None, _joined(devices.uuids)])
         table = pa.table({"key": keys, "row": pa.chunked_array(devices.rows, pa.int64()).combine_chunks()})
         known = table.filter(pc.is_in(table["key"], value_set=found.values))
         known = known.filter(pc.invert(pc.is_in(known["row"], pa.array([one.row for one in again], pa.int64()))))
         return [
-            self._rejection(row, devices.column, key, runs[key])
+            _rejection(row, devices.column, key, runs[key])
             for row, key in zip(known["row"].to_pylist(), known["key"].to_pylist(), strict=True)
         ]
-
-    def _rejection(self, row: int, column: str, key: bytes, number: int) -> Rejection:
-        device, run = str(uuid.UUID(bytes=key)), self._ledger.run(number)
-        message = f"row {row}, column {column!r}: {device} was issued by run {run.id[:_SHOWN]} into {run.out}"
-        return Rejection(row, column, device, "ledger-issued", message)
 
     def warnings(self) -> list[str]:
         """What the user is told of devices that are issued again."""
@@ -208,6 +204,12 @@ class RunLedger:
             self._ledger.record(self._number, IssuedPart(index, *octets), format_time(datetime.now(UTC)))
         except LedgerError as error:
             raise RunFailedError(str(error)) from None
+
+
+def _rejection(row: int, column: str, key: bytes, run: LedgerRun) -> Rejection:
+    device = str(uuid.UUID(bytes=key))
+    message = f"row {row}, column {column!r}: {device} was issued by run {run.id[:_SHOWN]} into {run.out}"
+    return Rejection(row, column, device, "ledger-issued", message)
 
 
 def _joined(pieces: list[bytes]) -> pa.Buffer:

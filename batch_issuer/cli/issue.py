@@ -138,6 +138,10 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
         f"  manifest  {summary.manifest}",
         f"  validity  {summary.not_before} to {summary.not_after}",
     ]
+    if summary.reissued:
+        lines.append(
+            f"  reissued  {counted(summary.reissued, 'device')}; gateways that know their first keys answer 502"
+        )
     if summary.signer is not None:
         lines.append(f"  signed    {summary.out}/SHA256SUMS.sig, by {summary.signer}")
     if verbose:

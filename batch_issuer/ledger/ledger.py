@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 from batch_issuer.errors import LedgerError
 from batch_issuer.ledger.database import open_database, telling, transaction
 from batch_issuer.ledger.entries import Entry, LedgerRun
@@ -50,6 +52,7 @@ class Ledger:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
+        self._looked = -1
 
     def close(self) -> None:
         """Let go of the file."""
@@ -58,6 +61,7 @@ class Ledger:
     def devices(self, uuids: bytes, *, before: int | None = None) -> Found:
         """What it knows of some devices, 16 octets each; with `before`, of runs before that number alone."""
         with telling(self._path):
+            self._looked = self._version()
             return find(self._connection, UUID, uuids, before=before)
 
     def keys(self, digests: bytes, *, before: int | None = None) -> Found:
@@ -78,10 +82,9 @@ class Ledger:
         return LedgerRun(*row)
 
     def reserve(self, run: LedgerRun, parts: Sequence[ReservedPart], *, seen: int) -> int:
-        """Hold the devices of a run's parts, unless another run took one since the look that saw runs up to `seen`.
+        """Hold the devices of a run's parts, unless another run took one since `devices` saw the runs up to `seen`.
 
-        Of a run that it knows, what is there stays, and what lacks is added: its own plan was killed after this, or
-        what it held was released.
+        Of a run that it knows, what is there stays, and what lacks is added: what it held was released.
 
         Returns:
             The run's number.
@@ -93,7 +96,8 @@ class Ledger:
             number = self.number(run.id)
             there = set() if number is None else self._parts(number)
             lacking = [part for part in parts if part.part not in there]
-            self._check_free(b"".join(part.uuids for part in lacking), after=seen if number is None else number)
+            if lacking and not (number is None and self._version() == self._looked):
+                self._check_free(b"".join(part.uuids for part in lacking), seen if number is None else number)
             if number is None:
                 number = self._connection.execute(_ADD_RUN, run).lastrowid or 0
             self._connection.executemany(
@@ -152,13 +156,25 @@ class Ledger:
     def _parts(self, number: int) -> set[int]:
         return {part for (part,) in self._connection.execute("SELECT part FROM parts WHERE run = ?", (number,))}
 
-    def _check_free(self, uuids: bytes, *, after: int) -> None:
-        found = find(self._connection, UUID, uuids, after=after)
-        if len(found.values):
-            holder = self.run(found.runs[0].as_py())
+    def _version(self) -> int:
+        """Another number after every change by somebody else."""
+        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        return version
+
+    def _check_free(self, uuids: bytes, number: int) -> None:
+        """No unfinished run has one of the devices, and no run after `number`.
+
+        Not the later runs alone: an earlier one may have got back what it had been made to give up.
+        """
+        found = find(self._connection, UUID, uuids)
+        taken = found.held
+        if taken is None and len(found.runs) and pc.max(found.runs).as_py() > number:
+            taken = pc.max(found.runs).as_py()
+        if taken is not None:
+            holder = self.run(taken)
             raise LedgerError(
-                f"{len(found.values)} devices were taken by another run meanwhile: {holder.id} in {holder.out}",
-                hint="issue again: the plan then sees what that run has issued",
+                f"devices of the manifest were taken meanwhile by another run: {holder.id} in {holder.out}",
+                hint="issue what that run does not, into another folder",
             )
 
 

@@ -24,8 +24,7 @@ class What(NamedTuple):
     """What can be looked for.
 
     Attributes:
-        query: gives run, whether it is issued, and the octets of each part, of runs after the first number and up to
-            the second.
+        query: gives run, whether it is issued, and the octets of each part, of runs up to a number.
         width: octets of a value in there.
     """
 
@@ -33,32 +32,27 @@ class What(NamedTuple):
     width: int
 
 
-UUID = What("SELECT run, issued IS NOT NULL, uuids FROM parts WHERE run > ? AND run <= ? ORDER BY run, part", 16)
-KEY = What(
-    "SELECT run, TRUE, public_keys FROM parts WHERE run > ? AND run <= ? AND issued IS NOT NULL ORDER BY run, part", 32
-)
+UUID = What("SELECT run, issued IS NOT NULL, uuids FROM parts WHERE run <= ? ORDER BY run, part", 16)
+KEY = What("SELECT run, TRUE, public_keys FROM parts WHERE run <= ? AND issued IS NOT NULL ORDER BY run, part", 32)
 
-_AT_ONCE = 64 << 20
+_AT_ONCE = 32 << 20
 """Octets of the ledger that are compared together."""
 
 
-def find(
-    connection: sqlite3.Connection, what: What, values: bytes, *, after: int = 0, before: int | None = None
-) -> Found:
+def find(connection: sqlite3.Connection, what: What, values: bytes, *, before: int | None = None) -> Found:
     """What the ledger knows of some values.
 
     Args:
         connection: the ledger.
         what: `UUID` or `KEY`.
         values: one after the other, of 16 octets each: a UUID, or the first half of a public key's SHA-256.
-        after: the number of a run; only later runs are looked at.
         before: the number of a run; only earlier runs are looked at. None for all.
     """
     [seen] = connection.execute("SELECT coalesce(max(number), 0) FROM runs").fetchone()
     last = seen if before is None else before - 1
     wanted = _column(values)
     found, held = [], None
-    for piece in _pieces(connection, what, after, last):
+    for piece in _pieces(connection, what, last):
         hits = (
             pc.indices_nonzero(pc.is_in(piece.values, value_set=wanted)) if len(wanted) else pa.array([], pa.uint64())
         )
@@ -84,10 +78,10 @@ class _Piece:
         self.values = _column(b"".join(octets for _, _, octets in parts), width)
 
 
-def _pieces(connection: sqlite3.Connection, what: What, after: int, last: int) -> Iterator[_Piece]:
+def _pieces(connection: sqlite3.Connection, what: What, last: int) -> Iterator[_Piece]:
     parts: list[tuple[int, bool, bytes]] = []
     size = 0
-    rows = connection.execute(what.query, (after, last))
+    rows = connection.execute(what.query, (last,))
     for run, issued, octets in rows:
         parts.append((run, bool(issued), octets))
         size += len(octets)
