@@ -9,6 +9,7 @@ Workers come from a fork server, a process without threads: the parent, in which
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
@@ -41,6 +42,9 @@ _JOIN_SECONDS = 10
 _START_SECONDS = 120
 """A worker that is not ready by then is ended, as one that died at its start: nothing waits for ever."""
 
+_VARIABLES = "BATCH_ISSUER_"
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
+
 _context = multiprocess.get_context("forkserver")
 
 
@@ -52,17 +56,29 @@ def available_cores() -> int:
 def prepare_workers(modules: Sequence[str]) -> None:
     """Start the fork server, which imports `modules` while the caller goes on; workers then start in milliseconds."""
     _context.set_forkserver_preload(list(modules))
+    _ensure_server()
+
+
+def _ensure_server() -> None:
+    """Start the fork server if it does not run: without this program's variables, which can hold secrets."""
+    own = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_VARIABLES)}
     # Signals of the terminal go to the whole process group; the server and what it imports must not die of them.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         multiprocess.forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        os.environ.update(own)
 
 
 def forbid_core_dumps() -> None:
-    """From now on no key of this process can end in a core dump."""
+    """From now on no key of this process can end in a core dump, and its environment is not this user's to read.
+
+    The limit is not asked when cores go to a program (core(5)), so the kernel is told, too, not to dump this process
+    (prctl(2), PR_SET_DUMPABLE), which also keeps other processes of this user from its memory and its /proc files.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 class StopRequest:
@@ -180,6 +196,7 @@ class Supervisor(Generic[Task, Result]):
         return self._failure is not None or (self._stop is not None and self._stop.requested)
 
     def _new_worker(self) -> _Worker[Task]:
+        _ensure_server()
         ours, theirs = _context.Pipe()
         process = _context.Process(target=_work, args=(theirs, self._start), daemon=True)
         process.start()

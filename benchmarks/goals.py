@@ -26,6 +26,8 @@ GOALS = {
         Limit("tar", "parent_cpu_share", 0.06, at_most=True),
         Limit("dir", "parent_cpu_share", 0.06, at_most=True),
     ),
+    "hsm-1": (Limit("parquet", "of_c_sign", 0.80),),
+    "hsm-2": (Limit("parquet", "of_c_sign", 0.80),),
     "growth": (
         Limit("1000000", "wall_seconds", 40, at_most=True),
         Limit("1000000", "parent_peak_octets", _MOST_RESIDENT, at_most=True),

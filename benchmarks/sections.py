@@ -1,19 +1,21 @@
-"""What the long benchmark measures: rates, growth with N, shell to shell, verification, handshakes."""
+"""What the long benchmark measures: rates, growth with N, shell to shell, verification, handshakes, a token."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from batch_issuer.benchmark.figures import FLOOR, summarise
+from batch_issuer.benchmark.figures import C_SIGN, C_SIGN_COPY, FLOOR, summarise
 from batch_issuer.benchmark.loops import FloorLoop
 from batch_issuer.benchmark.rounds import USUAL_PART, Plan, measure_rounds, names_of
 from batch_issuer.benchmark.runs import Run, issued, run_program, verify_figures
 from batch_issuer.benchmark.together import rate_together
+from batch_issuer.benchmark.token import token_workload, what_lacks
 from benchmarks.handshakes import handshake_round
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from batch_issuer.benchmark.figures import Figures, Round, Summary
     from batch_issuer.benchmark.workload import Workload
@@ -22,7 +24,7 @@ __all__ = ["FORMATS", "KINDS", "Scale", "Section", "measure_sections"]
 
 FORMATS = ("parquet", "tar", "dir")
 
-KINDS = ("rates", "growth", "shell", "verify", "handshakes")
+KINDS = ("rates", "growth", "shell", "verify", "handshakes", "hsm")
 """What `--only` may name."""
 
 _SHELL_DEVICES = 1000
@@ -102,6 +104,20 @@ def measure_sections(
             tell(f"{name}: round {number} of {scale.rounds}")
             rounds.append(others[name](workload, scale))
         yield name, Section(asdict(scale), rounds)
+    if "hsm" in kinds:
+        yield from _token_sections(workload.folder.parent, scale, tell)
+
+
+def _token_sections(folder: Path, scale: Scale, tell: Callable[[str], None]) -> Iterator[tuple[str, Section]]:
+    """Parquet by a SoftHSM token beside what the token gives a bare loop, by numbers of processes."""
+    if lacks := what_lacks():
+        tell(f"hsm is left out: {lacks}")
+        return
+    with token_workload(folder) as workload:
+        for workers in scale.workers:
+            tell(f"hsm with {workers} processes")
+            plan = Plan(scale.devices, scale.rounds, workers, (C_SIGN, C_SIGN_COPY, "parquet"))
+            yield f"hsm-{workers}", Section(asdict(plan), measure_rounds(workload, plan, tell))
 
 
 def _growth_round(workload: Workload, scale: Scale) -> Round:

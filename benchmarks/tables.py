@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     from benchmarks.results import Results
     from benchmarks.sections import Section
 
-__all__ = ["LABELS", "markdown", "update_readme"]
+__all__ = ["LABELS", "TOKEN_LABELS", "markdown", "update_readme"]
 
 _BEGIN, _END = "<!-- bench:table -->", "<!-- /bench:table -->"
+
+TOKEN_LABELS = {
+    "C_Sign loop": "a bare loop of C_Sign with the CA's key",
+    "C_Sign loop, copy": "the same with the session's copy of the key",
+    "parquet": "`issue --format parquet`, end to end",
+}
 
 LABELS = {
     "floor": "the floor: key generation and signature",
@@ -31,7 +37,7 @@ LABELS = {
 
 def markdown(results: Results) -> str:
     """All tables of the results, and what they were measured on."""
-    blocks = [list(block) for block in (_rates(results), _growth(results), _others(results))]
+    blocks = [list(block) for block in (_rates(results), _growth(results), _tokens(results), _others(results))]
     lines = [line for block in blocks if block for line in (*block, "")]
     return "\n".join([*lines, f"Measured on {results.date}: {'; '.join(machine_lines(results.machine))}.", ""])
 
@@ -101,6 +107,25 @@ def _growth(results: Results) -> Iterator[str]:
             f"| {int(name):,} | {figures['wall_seconds']:.1f} | {figures['devices_per_second']:,.0f} "
             f"| {figures['parent_peak_octets'] / 1e6:,.0f} MB | {figures['worker_peak_octets'] / 1e6:,.0f} MB |"
         )
+
+
+def _tokens(results: Results) -> Iterator[str]:
+    sections = [(int(name.removeprefix("hsm-")), part) for name, part in results.sections.items() if "hsm-" in name]
+    if not sections:
+        return
+    sections.sort(key=lambda pair: pair[0])
+    header, rule = "| the CA's key in a SoftHSM token", "| --- |"
+    for workers, _ in sections:
+        header += f" | {workers} {'process' if workers == 1 else 'processes'}: per second | of the bare loop"
+        rule += " ---: | ---: |"
+    yield f"{header} |"
+    yield rule
+    for name in sections[-1][1].summary:
+        cells = [TOKEN_LABELS[name]]
+        for _, section in sections:
+            ratio = section.summary[name].get("of_c_sign")
+            cells += [_rate(section.summary, name), f"{ratio.median:.2f}" if ratio else ""]
+        yield f"| {' | '.join(cells)} |"
 
 
 def _others(results: Results) -> Iterator[str]:

@@ -22,7 +22,7 @@ def factory_pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def work(tmp_path: Path, factory_pki: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory: empty but for `pki`, and nothing in the environment that the program would heed."""
-    for variable in ("BATCH_ISSUER_PKI", "BATCH_ISSUER_CA_PASSPHRASE"):
+    for variable in ("BATCH_ISSUER_PKI", "BATCH_ISSUER_CA_PASSPHRASE", "BATCH_ISSUER_HSM_PIN"):
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / "pki").symlink_to(factory_pki)
     monkeypatch.chdir(tmp_path)

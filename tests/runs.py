@@ -73,17 +73,15 @@ def members(group: int) -> Iterator[int]:
 
 
 def workers(process: subprocess.Popen[str], out: Path) -> list[int]:
-    """The worker processes of a run: those that hold its workers' lock open."""
-    lock = str(out / ".run/workers.lock")
-    found = []
-    for pid in members(process.pid):
-        try:
-            links = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
-        except OSError:
-            continue
-        if lock in links and pid != process.pid:
-            found.append(pid)
-    return found
+    """The worker processes of a run: those that hold its workers' lock."""
+    try:
+        inode = os.stat(out / ".run/workers.lock").st_ino
+    except OSError:
+        return []
+    # proc(5): number, kind, ADVISORY, access, pid, major:minor:inode, ...; everybody may read it, unlike /proc/PID/fd.
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    holders = {int(fields[4]) for fields in locks if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}")}
+    return sorted(holders & set(members(process.pid)) - {process.pid})
 
 
 def await_file(path: Path, process: subprocess.Popen[str], pattern: str = "") -> bool:

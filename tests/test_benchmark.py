@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+from softhsm import need_softhsm
 
 from batch_issuer.benchmark.figures import Limit, Spread, spread, summarise
 from batch_issuer.benchmark.machine import file_system_type
 from batch_issuer.benchmark.report import result_text
 from batch_issuer.benchmark.rounds import Plan, names_of, spread_parts
 from batch_issuer.benchmark.runs import run_program
+from batch_issuer.benchmark.token import what_lacks
 from batch_issuer.benchmark.workload import device_uuids, temporary_workload
 from batch_issuer.errors import RunFailedError
 
@@ -24,7 +26,7 @@ sys.path.append(str(ROOT))  # benchmarks is not installed; last, so that the pac
 
 from benchmarks import __main__ as program  # noqa: E402
 from benchmarks import check, goals, results, tables  # noqa: E402
-from benchmarks.sections import Section  # noqa: E402
+from benchmarks.sections import Scale, Section, measure_sections  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,6 +209,27 @@ def test_the_tables_show_every_section() -> None:
     assert "Measured on 2026-11-23: Test CPU, 2 cores" in text
 
 
+def test_a_token_has_a_table_of_its_own() -> None:
+    rounds: list[Round] = [
+        {
+            "C_Sign loop": {"devices_per_second": floor},
+            "C_Sign loop, copy": {"devices_per_second": 30_000},
+            "parquet": issued(rate),
+        }
+        for floor, rate in ((20_000, 18_000), (25_000, 19_000), (22_000, 17_000))
+    ]
+    found = some_results()
+    assert "SoftHSM" not in tables.markdown(found)
+    for workers in (2, 1):
+        found.sections[f"hsm-{workers}"] = Section({}, rounds)
+    text = tables.markdown(found)
+    assert "1 process: per second | of the bare loop | 2 processes: per second | of the bare loop |\n" in text
+    assert "| a bare loop of C_Sign with the CA's key | 22,000 |  | 22,000 |  |\n" in text
+    assert "| the same with the session's copy of the key | 30,000 | 1.36 | 30,000 | 1.36 |\n" in text
+    assert "| `issue --format parquet`, end to end | 18,000 | 0.77 | 18,000 | 0.77 |\n" in text
+    assert "MISSED  parquet: of c sign must be at least 0.80; it is 0.77 (0.76 to 0.90)" in list(goals.verdicts(found))
+
+
 def test_goals_are_said_to_be_met_or_missed() -> None:
     said = list(goals.verdicts(some_results()))
     assert "met     parquet: of floor must be at least 0.70; it is 0.75 (0.70 to 0.80)" in said
@@ -281,6 +304,33 @@ def test_bench_measures_for_real(bench: Callable[..., subprocess.CompletedProces
         assert found["summary"][kind]["of_floor"]["median"] > 0
     assert found["summary"]["dir"]["of_bare_loop"]["median"] > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_token_is_measured_and_leaves_nothing(tmp_path: Path) -> None:
+    need_softhsm()
+    options = ["--only", "hsm", "--devices", "200", "--rounds", "1", "--dir", str(tmp_path / "here")]
+    (tmp_path / "here").mkdir()
+    code = f"import sys; sys.path.append({str(ROOT)!r}); from benchmarks.__main__ import main; main()"
+    command = [sys.executable, "-c", code, *options, "--results", str(tmp_path / "results")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    [file] = (tmp_path / "results").glob("*.json")
+    sections = results.read(file).sections
+    assert list(sections) == ["hsm-1", "hsm-2"]
+    for section in sections.values():
+        assert list(section.summary) == ["C_Sign loop", "C_Sign loop, copy", "parquet"]
+        assert section.summary["parquet"]["of_c_sign"].median > 0
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_without_softhsm_a_token_is_left_out_with_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batch_issuer.benchmark.token._MODULES", (tmp_path / "nowhere.so",))
+    said: list[str] = []
+    with temporary_workload(tmp_path) as workload:
+        assert list(measure_sections(workload, Scale(10, 1, (1,)), ("hsm",), said.append)) == []
+    assert said == ["hsm is left out: SoftHSM is not installed (Debian's package softhsm2)"]
+    monkeypatch.setattr("batch_issuer.benchmark.token.find_spec", lambda _: None)
+    assert what_lacks() == "python-pkcs11 is not installed: pip install 'batch-issuer[hsm]'"
 
 
 def test_bench_refuses_an_unknown_format(bench: Callable[..., subprocess.CompletedProcess[str]]) -> None:

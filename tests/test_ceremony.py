@@ -88,7 +88,7 @@ def test_a_ca_is_not_written_over(pki: Path) -> None:
     before = files(pki)
     done = run("ca", "add-device-ca", pki, "--local-ca")
     assert done.code == 2
-    assert done.err == f"error: {pki} has a local-ca.pem already\nhint: --local-ca-filename names another\n"
+    assert done.err.startswith(f"error: {pki} has a local-ca.pem already\nhint: if a command was stopped here, `batch-")
     (pki / "local-ca.pem").rename(pki / "online-crt.bak")
     done = run("ca", "add-device-ca", pki, "--local-ca")
     assert done.code == 2
@@ -208,9 +208,9 @@ def test_a_revoked_ca_is_out_of_the_list_until_it_is_back_in_it(pki: Path, tmp_p
     assert number not in serials((pki / "ca-crt").read_bytes())
     with pytest.raises(AuthorityError, match=r"local-ca\.pem is revoked, ca-crl of the directory says"):
         load_issuer(pki, "local-ca", now=datetime.now(UTC))
-    again = run("ca", "revoke-device-ca", pki, "--ca-file", "local-ca")
-    assert again.code == 2
-    assert f"there is no device CA in force with the serial number {number}" in again.err
+    crl = (pki / "ca-crl").read_bytes()
+    assert run("ca", "revoke-device-ca", pki, "--ca-file", "local-ca").code == 0  # done already: nothing changes
+    assert (pki / "ca-crl").read_bytes() == crl
     (tmp_path / "cas.pem").write_bytes(whole_list)
     assert run("ca", "update", pki, tmp_path / "cas.pem").code == 0
     assert load_issuer(pki, "local-ca", now=datetime.now(UTC)).warnings == ()
@@ -516,6 +516,79 @@ def _assert_works(directory: Path) -> None:
     assert len(read_device_cas((directory / "ca-crt").read_bytes(), "ca-crt", root, "root")) >= 2
     assert isinstance(read_revocations(directory / "ca-crl", root), Revocations)
     only_owner_reads(directory)
+
+
+def test_a_rotation_stopped_twice_keeps_the_key_in_force(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in (("rotate-tls",), ("add-device-ca", "--online-ca")):
+        with monkeypatch.context() as patched:
+            module = "rotate" if command[0] == "rotate-tls" else "device_cas"
+            patched.setattr(f"batch_issuer.ceremony.{module}.replace_keeping_old", stopped)
+            for _ in range(3):
+                assert run("ca", command[0], pki, *command[1:]).code == 130
+        _assert_works(pki)
+        assert run("ca", command[0], pki, *command[1:]).code == 0
+        _assert_works(pki)
+
+
+def stopped(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_last_ca_that_is_revoked_leaves_none(pki: Path) -> None:
+    assert run("ca", "update", pki, pki / "local-ca.pem").code == 0
+    assert run("ca", "revoke-device-ca", pki, "--ca-file", "local-ca").code == 0
+    assert json.loads(run("ca", "show", pki, "--json").out)["device_cas"] == []
+
+
+def test_files_beside_the_pki_change_nothing_and_damage_is_named(pki: Path) -> None:
+    shutil.copy(pki / "factory_ca.pem", pki / "root.pem")
+    (pki / "cas.pem").write_bytes((pki / "ca-crt").read_bytes())
+    (pki / "notes.pem").write_text("nothing")
+    (pki / "ca-crt").unlink()
+    before = serials(run("ca", "show", pki, "--just-device-cas").out.encode())
+    assert before == [certificate(pki / file).serial_number for file in ("online-crt", "local-ca.pem")]
+    assert run("ca", "add-device-ca", pki, "--local-ca", "--local-ca-filename", "site2.pem").code == 0
+    assert len(serials(run("ca", "show", pki, "--just-device-cas").out.encode())) == 3
+    (pki / "ca-crt").unlink()
+    text = (pki / "local-ca.pem").read_text()
+    (pki / "local-ca.pem").unlink()
+    (pki / "local-ca.pem").write_text(text[:300] + "\n-----END CERTIFICATE-----\n")
+    damaged = run("ca", "show", pki)
+    assert damaged.code == 2
+    assert "local-ca.pem must be a certificate as RFC 5280 has it; it is not" in damaged.err
+
+
+def test_an_addition_that_was_stopped_is_finished_by_update(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("batch_issuer.ceremony.device_cas._add", stopped)
+        assert run("ca", "add-device-ca", pki, "--local-ca", "--local-ca-filename", "site2.pem").code == 130
+    assert len(serials((pki / "ca-crt").read_bytes())) == 2
+    assert run("ca", "update", pki).code == 0
+    assert len(serials((pki / "ca-crt").read_bytes())) == 3
+    assert load_issuer(pki, "site2", now=datetime.now(UTC)).warnings == ()
+
+
+def test_a_directory_that_others_can_change_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    refused = run("ca", "create", tmp_path, "--factory", "acme")
+    assert refused.code == 2
+    assert refused.err == (
+        f"error: a PKI directory must be its owner's alone to change; {tmp_path} has mode 0777\n"
+        f"hint: chmod 700 {tmp_path}\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_cannot_command_a_terminal(pki: Path, tmp_path: Path) -> None:
+    subject = x509.Name([*name("x\x1b[31mred\n", ("acme",))])
+    key = load_pem_private_key((pki / "factory_ca.key").read_bytes(), None)
+    root = certificate(pki / "factory_ca.pem")
+    evil = make_certificate(subject, p256(), root.subject, key)  # type: ignore[arg-type]
+    (tmp_path / "cas.pem").write_bytes(evil.public_bytes(Encoding.PEM))
+    assert run("ca", "update", pki, tmp_path / "cas.pem").code == 0
+    shown = run("ca", "show", pki, "--pretty").out
+    assert "CN=x\\x1b[31mred\\n" in shown
+    assert "\x1b" not in shown
 
 
 def test_a_foreign_bundle_of_another_key_is_no_bundle(pki: Path) -> None:

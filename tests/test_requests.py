@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
@@ -223,6 +223,18 @@ def test_sign_refuses_in_one_sentence(
     assert (refused.code, refused.out) == (2, "")
     assert fault in refused.err
     assert refused.err.startswith("error: csr ") or refused.err.startswith("error: csr:")
+
+
+def test_sign_makes_no_second_root(pki: Path, tmp_path: Path) -> None:
+    ca = x509.BasicConstraints(ca=True, path_length=0)
+    root_key = load_pem_private_key((pki / "factory_ca.key").read_bytes(), None)
+    same_name = builder(named((CN, "Factory-CA"), (OU, "acme")), (ca,))
+    same_key = builder(named((CN, "other"), (OU, "acme")), (ca,))
+    for request in (pem(same_name), same_key.sign(root_key, hashes.SHA256()).public_bytes(Encoding.PEM)):  # type: ignore[arg-type]
+        (tmp_path / "csr").write_bytes(request)
+        refused = run("ca", "sign", tmp_path / "csr", "--pki-dir", pki)
+        assert refused.code == 2
+        assert refused.err == "error: a device CA must have another name and another key than the root\n"
 
 
 def test_sign_needs_the_roots_key(pki: Path, tmp_path: Path) -> None:

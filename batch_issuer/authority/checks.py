@@ -16,7 +16,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from batch_issuer.authority.layout import pem_labels, read_file
-from batch_issuer.authority.names import text_fault
+from batch_issuer.authority.names import printable, text_fault
 from batch_issuer.errors import AuthorityError
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def check_issued_by(file: str, certificate: x509.Certificate, root_file: str, ro
     Raises:
         AuthorityError: another has.
     """
-    issuer, subject = certificate.issuer.rfc4514_string(), root.subject.rfc4514_string()
+    issuer, subject = (printable(name.rfc4514_string()) for name in (certificate.issuer, root.subject))
     if certificate.issuer != root.subject:
         raise AuthorityError(f"{file} must be issued by {root_file}, {subject}; its issuer is {issuer}")
     try:

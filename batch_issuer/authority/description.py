@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from batch_issuer.authority.names import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
@@ -51,7 +53,7 @@ def describe_certificate(certificate: x509.Certificate) -> str:
         critical = " (critical)" if extension.critical else ""
         name, value = _extension(extension.value)
         lines.append(f"{name}{critical}: {value}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def describe_crl(text: bytes) -> str:
@@ -65,7 +67,7 @@ def describe_crl(text: bytes) -> str:
     for entry in crl:
         reasons = [e.value.reason.value for e in entry.extensions if isinstance(e.value, x509.CRLReason)]
         lines.append(f"Serial:       {entry.serial_number}, reason {', '.join(reasons) or 'none'}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _extension(value: x509.ExtensionType) -> tuple[str, str]:

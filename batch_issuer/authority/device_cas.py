@@ -15,7 +15,7 @@ from batch_issuer.errors import AuthorityError
 if TYPE_CHECKING:
     from batch_issuer.authority.layout import PkiDirectory
 
-__all__ = ["device_ca_files", "read_device_cas", "recorded_device_cas"]
+__all__ = ["check_device_ca", "device_ca_files", "read_device_cas", "recorded_device_cas"]
 
 _END = b"-----END CERTIFICATE-----"
 
@@ -46,37 +46,45 @@ def read_device_cas(
         for place, block in enumerate(blocks, 1)
     )
     for place, ca in enumerate(cas, 1):
-        name = f"certificate {place} of {what}"
-        checks.p256_key(name, ca)
-        checks.check_ca(name, ca)
-        checks.check_issued_by(name, ca, root_file, root)
-        checks.factory_of(name, ca, root_file, root)
-        if ca.public_key() == root.public_key():
-            raise AuthorityError(f"{name} must be a device CA; it has the root's own key")
+        check_device_ca(f"certificate {place} of {what}", ca, root, root_file)
     if len({ca.serial_number for ca in cas}) != len(cas):
         raise AuthorityError(f"{what} must hold every certificate once; a serial number is there twice")
     return cas
 
 
+def check_device_ca(name: str, ca: x509.Certificate, root: x509.Certificate, root_file: str) -> None:
+    """It is a device CA that the root has signed, of the root's factory.
+
+    Its key may be on another curve than P-256: gateways trust such a CA, though nothing is issued by it here.
+
+    Raises:
+        AuthorityError: it is something else.
+    """
+    checks.check_ca(name, ca)
+    checks.check_issued_by(name, ca, root_file, root)
+    checks.factory_of(name, ca, root_file, root)
+    if ca.public_key() == root.public_key():
+        raise AuthorityError(f"{name} must be a device CA; it has the root's own key")
+
+
 def device_ca_files(pki: PkiDirectory, root: x509.Certificate) -> dict[str, x509.Certificate]:
     """The device CAs that lie in the directory, by file name: the online-ca first, then the others.
 
-    What is not one CA's certificate, such as a list of several or a device's, is passed over.
+    What is not one CA's certificate, such as a list of several, a device's, or a copy of the root, is passed over.
 
     Raises:
-        AuthorityError: a CA is another factory's.
+        AuthorityError: a certificate cannot be read, or a CA is another factory's.
     """
     online = (pki.online_certificate, backup_of(pki.online_certificate))
     others = sorted(path for path in pki.path.glob("*.pem") if path != pki.root_certificate)
     found = {}
     for path in (*filter(os.path.exists, online), *others):
-        try:
-            certificate = checks.read_certificate(path)
-        except AuthorityError:
+        if path not in online and pem_labels(read_file(path)[0]) != ["CERTIFICATE"]:
             continue
+        certificate = checks.read_certificate(path)
         constraints = checks.find_extension(certificate, x509.BasicConstraints)
-        if constraints is not None and constraints.ca:
-            checks.check_issued_by(path.name, certificate, pki.root_certificate.name, root)
+        if constraints is not None and constraints.ca and certificate.public_key() != root.public_key():
+            check_device_ca(path.name, certificate, root, pki.root_certificate.name)
             found[path.name] = certificate
     return found
 
@@ -88,7 +96,8 @@ def recorded_device_cas(pki: PkiDirectory, root: x509.Certificate) -> tuple[x509
         AuthorityError: the record, or without it a certificate file, is not what it should be.
     """
     if pki.device_cas.exists():
-        return read_device_cas(read_file(pki.device_cas)[0], pki.device_cas.name, root, pki.root_certificate.name)
+        text, _ = read_file(pki.device_cas)
+        return read_device_cas(text, pki.device_cas.name, root, pki.root_certificate.name) if text.strip() else ()
     revoked = {n for n, reason in read_revocations(pki.revocations, root).reasons.items() if reason != DISABLED}
     unique = {certificate.serial_number: certificate for certificate in device_ca_files(pki, root).values()}
     return tuple(certificate for serial, certificate in unique.items() if serial not in revoked)

@@ -9,29 +9,32 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from batch_issuer import profiles
 from batch_issuer.authority.checks import find_extension
-from batch_issuer.authority.names import host_fault
+from batch_issuer.authority.names import host_fault, text_fault
 from batch_issuer.authority.requests import check_factory, request_key
 from batch_issuer.authority.root import Root
-from batch_issuer.authority.signers import FileKey
+from batch_issuer.authority.signers import SigningKey
 from batch_issuer.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from batch_issuer.authority.signers import SignerSource
+
 __all__ = [
     "CA_YEARS",
     "ROOT_YEARS",
     "asks_for_ca",
-    "make_root",
     "requested_hosts",
     "requested_names",
     "sign_device_ca",
     "sign_request",
+    "sign_root",
     "sign_server",
     "sign_signer",
 ]
@@ -46,31 +49,41 @@ _ROOT_COMMON_NAME = "Factory-CA"
 _NAME_KINDS = (x509.DNSName, x509.IPAddress, x509.UniformResourceIdentifier, x509.RFC822Name)
 
 
-def make_root(factory: str, *, now: datetime) -> tuple[ec.EllipticCurvePrivateKey, Root]:
-    """A new root, with its key.
+def sign_root(factory: str, key: SignerSource, public_key: ec.EllipticCurvePublicKey, *, now: datetime) -> Root:
+    """A new root, signed by itself.
 
     Args:
         factory: the organizational unit.
+        key: its key, new, in memory or in a token.
+        public_key: what verifies it.
         now: when its validity begins, UTC.
+
+    Raises:
+        RunFailedError: the token fails.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
     name = profiles.factory_name(_ROOT_COMMON_NAME, factory)
     start = now.replace(microsecond=0)
     builder = profiles.build(
         profiles.ROOT,
         subject=name,
         issuer=name,
-        public_key=key.public_key(),
+        public_key=public_key,
         serial_number=x509.random_serial_number(),
         window=profiles.ValidityWindow(start, profiles.years_after(start, ROOT_YEARS)),
     )
-    return key, Root(builder.sign(key, hashes.SHA256()), factory, FileKey.of(key))
+    return Root(builder.sign(SigningKey(key, public_key), hashes.SHA256()), factory, key)
 
 
 def sign_device_ca(
     root: Root, subject: x509.Name, public_key: ec.EllipticCurvePublicKey, *, now: datetime
 ) -> x509.Certificate:
-    """The certificate of a device CA below the root: local-ca, online-ca."""
+    """The certificate of a device CA below the root: local-ca, online-ca.
+
+    Raises:
+        RequestError: it would have the root's own name or key, and no chain could tell the two apart.
+    """
+    if subject == root.certificate.subject or public_key == root.certificate.public_key():
+        raise RequestError("csr-subject", "a device CA must have another name and another key than the root")
     return _signed(root, profiles.DEVICE_CA, subject, public_key, names=(), now=now)
 
 
@@ -114,6 +127,9 @@ def sign_request(root: Root, csr: x509.CertificateSigningRequest, what: str, *, 
         RequestError: it is another factory's, or a server's without a name.
     """
     check_factory(csr, root.factory, what)
+    for attribute in csr.subject:
+        if fault := text_fault(str(attribute.value)):
+            raise RequestError("csr-attribute", f"{what}: {attribute.rfc4514_attribute_name} {fault}")
     if asks_for_ca(csr):
         return sign_device_ca(root, csr.subject, request_key(csr), now=now)
     return sign_server(root, csr.subject, request_key(csr), requested_names(csr, what), now=now)
@@ -146,9 +162,12 @@ def requested_hosts(csr: x509.CertificateSigningRequest, what: str) -> tuple[str
     """The DNS names that it asks for, in order.
 
     Raises:
-        RequestError: as `requested_names`.
+        RequestError: there is none, or as `requested_names`.
     """
-    return tuple(name.value for name in requested_names(csr, what) if isinstance(name, x509.DNSName))
+    hosts = tuple(name.value for name in requested_names(csr, what) if isinstance(name, x509.DNSName))
+    if not hosts:
+        raise RequestError("csr-names", f"{what} must name its server's host in subjectAltName; it names none")
+    return hosts
 
 
 def _signed(

@@ -26,7 +26,8 @@ from batch_issuer.authority.layout import PkiDirectory, read_file
 from batch_issuer.authority.names import host_fault
 from batch_issuer.authority.revocation import DISABLED, read_revocations
 from batch_issuer.authority.root import read_root
-from batch_issuer.authority.signers import check_pair, read_key
+from batch_issuer.authority.signers import check_pair
+from batch_issuer.authority.tokens import find_key
 from batch_issuer.errors import AuthorityError
 from batch_issuer.profiles import ValidityWindow
 
@@ -35,11 +36,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_issuer.authority.signers import Passphrase, SignerSource
+    from batch_issuer.authority.tokens import Token
 
 __all__ = ["Issuer", "load_issuer"]
-
-_OTHERS = 0o077
-"""Mode bits of everybody but the owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,9 @@ class Issuer:
     warnings: tuple[str, ...]
 
 
-def load_issuer(pki: Path, name: str, *, now: datetime, passphrase: Passphrase | None = None) -> Issuer:
+def load_issuer(
+    pki: Path, name: str, *, now: datetime, passphrase: Passphrase | None = None, token: Token | None = None
+) -> Issuer:
     """The device CA `name` of the directory `pki`, fit to sign.
 
     Args:
@@ -78,14 +79,16 @@ def load_issuer(pki: Path, name: str, *, now: datetime, passphrase: Passphrase |
         name: the CA's files without their suffix.
         now: UTC.
         passphrase: asked with the key's file name, if the key is encrypted.
+        token: where the key is looked for, by the CA's name as its label, if the directory has no file of it.
 
     Raises:
         AuthorityError: it is not there or not fit; the text says which rule it breaks.
+        RunFailedError: the token fails.
     """
     directory = PkiDirectory(pki)
-    paths = (directory.root_certificate, directory.ca_certificate(name), directory.ca_key(name))
-    _check_there(directory, paths)  # 1
-    root_path, ca_path, key_path = paths
+    root_path, ca_path, key_path = directory.root_certificate, directory.ca_certificate(name), directory.ca_key(name)
+    wanted = (root_path, ca_path) if token else (root_path, ca_path, key_path)
+    _check_there(directory, wanted)  # 1
     root = read_root(root_path, now)  # 2
     ca = checks.read_certificate(ca_path)  # 3
     public_key = checks.p256_key(ca_path.name, ca)
@@ -94,8 +97,9 @@ def load_issuer(pki: Path, name: str, *, now: datetime, passphrase: Passphrase |
     checks.check_valid(ca_path.name, ca, now)
     checks.check_subject_bytes(ca_path.name, ca)
     factory = checks.factory_of(ca_path.name, ca, root_path.name, root)
-    key, mode = read_key(key_path, passphrase)  # 4
-    check_pair(key_path.name, key, ca_path.name, public_key)
+    key = find_key(key_path, name, passphrase=passphrase, token=token)  # 4
+    assert key is not None  # noqa: S101 - there is the file or the token
+    check_pair(key.name, key.source, ca_path.name, public_key)
     _check_active(directory, root, ca_path.name, ca)  # 5
     hosts, warnings = _hosts(directory, root, now)  # 6
     identifier = checks.find_extension(ca, x509.SubjectKeyIdentifier)
@@ -107,9 +111,9 @@ def load_issuer(pki: Path, name: str, *, now: datetime, passphrase: Passphrase |
         subject_key_identifier=None if identifier is None else identifier.digest,
         window=ValidityWindow(ca.not_valid_before_utc, ca.not_valid_after_utc),
         hosts=hosts,
-        key=key,
+        key=key.source,
         warnings=(
-            *_key_warnings(key_path, mode),
+            *key.warnings,
             *_certificate_warnings(root_path, root, ca_path, ca),
             *_bundle_warnings(directory, ca_path, ca),
             *warnings,
@@ -123,20 +127,22 @@ def _check_there(directory: PkiDirectory, paths: tuple[Path, ...]) -> None:
             f"the PKI directory {directory.path} does not exist",
             hint="--pki names another one; `batch-issuer ca create DIR --factory NAME` makes one",
         )
-    if missing := ", ".join(path.name for path in paths if not path.exists()):
-        raise AuthorityError(
-            f"the PKI directory {directory.path} lacks {missing}",
-            hint="--pki names another directory, --ca-name another device CA in it",
-        )
+    if missing := [path.name for path in paths if not path.exists()]:
+        hint = "--pki names another directory, --ca-name another device CA in it"
+        if all(name.endswith(".key") for name in missing):
+            hint += "; of a key in a token, --hsm-module and --hsm-token-label say where it is"
+        raise AuthorityError(f"the PKI directory {directory.path} lacks {', '.join(missing)}", hint=hint)
 
 
 def _check_active(directory: PkiDirectory, root: x509.Certificate, file: str, ca: x509.Certificate) -> None:
     reason = read_revocations(directory.revocations, root).reasons.get(ca.serial_number)
     if reason is not None:
-        what, verb = ("disabled", "enable-device-ca") if reason == DISABLED else ("revoked", "update")
+        what, how = "revoked", "`batch-issuer ca update` with a list that has it"
+        if reason == DISABLED:
+            what, how = "disabled", "`batch-issuer ca enable-device-ca`"
         raise AuthorityError(
             f"{file} is {what}, {directory.revocations.name} of the directory says; gateways take no new device of it",
-            hint=f"--ca-name names another device CA; `batch-issuer ca {verb}` brings this one back",
+            hint=f"--ca-name names another device CA; {how} brings this one back",
         )
 
 
@@ -159,12 +165,6 @@ def _hosts(directory: PkiDirectory, root: x509.Certificate, now: datetime) -> tu
             # A name less would make another one the gateway's, so none is used.
             return (), [*warnings, f"{path.name} names no usable hosts: a host {fault_text}: {host!r}"]
     return hosts, warnings
-
-
-def _key_warnings(path: Path, mode: int) -> list[str]:
-    if mode & _OTHERS:
-        return [f"{path.name} must be its owner's alone, mode 0400; it has mode {mode:04o}"]
-    return []
 
 
 def _bundle_warnings(directory: PkiDirectory, path: Path, ca: x509.Certificate) -> list[str]:

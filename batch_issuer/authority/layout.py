@@ -81,6 +81,11 @@ class PkiDirectory:
         return self.path / "ca-crt"
 
     @property
+    def pending(self) -> Path:
+        """A device CA that is to be added to the bundle, while that is under way."""
+        return self.path / "ca-crt.pending"
+
+    @property
     def revocations(self) -> Path:
         """The root's list of device CAs that are disabled or revoked (PEM, RFC 5280 section 5)."""
         return self.path / "ca-crl"

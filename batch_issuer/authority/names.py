@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["LONGEST_HOST", "LONGEST_TEXT", "host_fault", "text_fault"]
+__all__ = ["LONGEST_HOST", "LONGEST_TEXT", "host_fault", "printable", "text_fault"]
 
 LONGEST_TEXT = 64
 """Characters of a common name or an organizational unit: ub-common-name, ub-organizational-unit-name (RFC 5280 A.1)."""
@@ -32,6 +32,13 @@ def text_fault(text: str) -> str | None:
     if not unicodedata.is_normalized("NFC", text):
         return "must be in Unicode normalization form C; it is not"
     return None
+
+
+def printable(text: str) -> str:
+    """The text on one line that cannot command a terminal: names in certificates come from anybody."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def host_fault(host: str) -> str | None:

@@ -41,7 +41,10 @@ __all__ = [
 
 _KEY_LABELS = ("EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
 SHORTEST_PASSPHRASE = 12
-"""Octets of a passphrase under which a CA's key is written."""
+"""Characters of a passphrase under which a CA's key is written."""
+
+LONGEST_PASSPHRASE = 1023
+"""Its octets: OpenSSL reads no more from a prompt."""
 
 _HOW_TO_DECRYPT = "give its passphrase by --ca-passphrase-file or $BATCH_ISSUER_CA_PASSPHRASE"
 
@@ -164,12 +167,17 @@ def check_new_passphrase(passphrase: bytes) -> bytes:
     """The passphrase, if it is long enough to stand against guessing: the key file derives its key by 2,048 rounds.
 
     Raises:
-        AuthorityError: it is shorter.
+        AuthorityError: it is shorter, or longer than OpenSSL reads.
     """
-    if len(passphrase) < SHORTEST_PASSPHRASE:
+    characters = len(passphrase.decode(errors="replace"))
+    if characters < SHORTEST_PASSPHRASE:
         raise AuthorityError(
-            f"a passphrase for CA keys must have at least {SHORTEST_PASSPHRASE} characters; it has {len(passphrase)}",
+            f"a passphrase for CA keys must have at least {SHORTEST_PASSPHRASE} characters; it has {characters}",
             hint="take some random words, or `openssl rand -base64 18`",
+        )
+    if len(passphrase) > LONGEST_PASSPHRASE:
+        raise AuthorityError(
+            f"a passphrase for CA keys must have at most {LONGEST_PASSPHRASE} octets; it has {len(passphrase)}"
         )
     return passphrase
 

@@ -18,7 +18,7 @@ from batch_issuer.bundles.format import bundle_format
 from batch_issuer.bundles.sota import sota_toml
 from batch_issuer.columns import fixed_text_values
 from batch_issuer.devices import UUID_LENGTH, CertificateDer
-from batch_issuer.errors import BundleError, OutputError
+from batch_issuer.errors import AuthorityError, BundleError, OutputError, RunFailedError
 from batch_issuer.files import PRIVATE_MODE, replace_file, sync_directory
 from batch_issuer.manifest.rows import CARRIED_PREFIX
 from batch_issuer.minting.keys import key_engine
@@ -92,8 +92,7 @@ class _PartWorker:
         self._window = (work.record.starts, work.record.ends)
         public_key = x509.load_der_x509_certificate(work.issuer.certificate).public_key()
         assert isinstance(public_key, ec.EllipticCurvePublicKey)  # noqa: S101 - loading the issuer checked it
-        sign = work.issuer.key.open()
-        self._mint = Mint(device_issuance(work.record), key_engine(work.engine), sign, public_key)
+        self._mint = Mint(device_issuance(work.record), key_engine(work.engine), _open(work.issuer), public_key)
         # Nothing below makes cycles; the collector would walk every key and certificate of the part for nothing.
         gc.freeze()
         gc.disable()
@@ -178,6 +177,13 @@ class _PartWorker:
             certificates=certificates,
             carried=carried,
         )
+
+
+def _open(issuer: Issuer) -> Callable[[bytes], bytes]:
+    try:
+        return issuer.key.open()
+    except AuthorityError as error:  # of a token that the plan has signed with a moment ago
+        raise RunFailedError(str(error), hint=error.hint) from None
 
 
 def _sweep(staging: Path, name: str) -> None:

@@ -10,12 +10,13 @@ import time
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from batch_issuer.authority.batch_signer import load_batch_signer
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
 from batch_issuer.batch.claim import Claim, check_folder
+from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.finish import finish_run, finished_before
 from batch_issuer.batch.ledgering import open_run_ledger
 from batch_issuer.batch.part import PartDone, PartWork
@@ -34,35 +35,18 @@ if TYPE_CHECKING:
     from batch_issuer.authority.batch_signer import BatchSigner
     from batch_issuer.authority.issuer import Issuer
     from batch_issuer.authority.signers import Passphrase
+    from batch_issuer.authority.tokens import Token
     from batch_issuer.batch.ledgering import RunLedger
+    from batch_issuer.batch.observer import Observer
     from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.devices import Rejection
 
-__all__ = ["DryRun", "Observer", "dry_run", "issue"]
+__all__ = ["DryRun", "dry_run", "issue"]
 
 
 _RESUME_HINT = "the same command with --resume goes on from here"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-
-class Observer(Protocol):
-    """Who watches a run."""
-
-    def say(self, sentence: str) -> None:
-        """What is going on."""
-
-    def warn(self, sentence: str) -> None:
-        """What the user should know, and perhaps change."""
-
-    def begin(self, devices: int) -> None:
-        """So many devices will be issued or found issued."""
-
-    def advance(self, devices: int, *, minted: bool) -> None:
-        """So many more are there; `minted` now, or before."""
-
-    def end(self) -> None:
-        """No more come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +58,26 @@ class DryRun:
         rejections: the findings about the rows that it would reject.
         warnings: sentences for the user.
         octets: about what it would write.
+        seconds: about what it would take.
     """
 
     record: RunRecord
     rejections: tuple[Rejection, ...]
     warnings: tuple[str, ...]
     octets: int
+    seconds: float
 
 
-def dry_run(request: RunRequest, *, now: datetime, passphrase: Passphrase | None = None) -> DryRun:
+def dry_run(
+    request: RunRequest, *, now: datetime, passphrase: Passphrase | None = None, token: Token | None = None
+) -> DryRun:
     """All of the plan's checks, and nothing written; of a run to be resumed, whether it could be.
 
     Raises:
         BatchIssuerError: as `issue`, where it would refuse.
     """
     folder = OutputFolder(request.out)
-    issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase)
+    issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
     before = read_record(folder.record) if check_folder(folder, resume=request.resume) else None
     signer = _signer(request, now, passphrase)
     with open_run_ledger(request, folder, before, dry=True) or nullcontext() as ledger:
@@ -98,7 +86,8 @@ def dry_run(request: RunRequest, *, now: datetime, passphrase: Passphrase | None
     record = plan.record if before is None else check_same(before, plan.record, now=now)
     existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
     footprint = check_space(record, issuer.root, existing, spilled=0)
-    return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets)
+    seconds = seconds_for(record.accepted, request.workers, issuer.key.open())
+    return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets, seconds)
 
 
 def issue(
@@ -107,6 +96,7 @@ def issue(
     *,
     now: datetime,
     passphrase: Passphrase | None = None,
+    token: Token | None = None,
 ) -> Summary:
     """Issue every device of a manifest: the main job.
 
@@ -115,6 +105,7 @@ def issue(
         observer: who watches.
         now: UTC.
         passphrase: gives the passphrase of an encrypted CA key, by the key's file name.
+        token: where the CA's key is, if it is no file.
 
     Raises:
         RefusedError: something is not fit; nothing was made.
@@ -129,7 +120,7 @@ def issue(
             claim.finish()
             return finished_before(request, folder, observer.say)
         try:
-            issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase)
+            issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
             signer = _signer(request, now, passphrase)
             before = read_record(folder.record) if claim.resuming else None
             ledger = opened.enter_context(open_run_ledger(request, folder, before) or nullcontext())

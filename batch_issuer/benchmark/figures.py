@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["BARE_LOOP", "CORE", "FLOOR", "Figures", "Limit", "Round", "Spread", "Summary", "spread", "summarise"]
+__all__ = [
+    "BARE_LOOP",
+    "CORE",
+    "C_SIGN",
+    "C_SIGN_COPY",
+    "FLOOR",
+    "Figures",
+    "Limit",
+    "Round",
+    "Spread",
+    "Summary",
+    "spread",
+    "summarise",
+]
 
 FLOOR = "floor"
 """Key generation and one signature per device, nothing else."""
@@ -23,6 +36,12 @@ CORE = "core"
 
 BARE_LOOP = "bare loop"
 """The floor, and the folders and files of the `dir` format, with nothing that makes them safe."""
+
+C_SIGN = "C_Sign loop"
+"""What a token gives a bare loop of signatures with the CA's key."""
+
+C_SIGN_COPY = "C_Sign loop, copy"
+"""The same with the session's copy of the key, which SoftHSM signs with faster."""
 
 _RATE = "devices_per_second"
 
@@ -53,7 +72,7 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def summarise(rounds: Sequence[Round]) -> Summary:
-    """Every figure's spread over the rounds, with the ratios `of_floor` and, for `dir`, `of_bare_loop`."""
+    """Every figure's spread over the rounds, with the ratios `of_floor`, `of_c_sign` and, for `dir`, `of_bare_loop`."""
     complete = [_with_ratios(one) for one in rounds]
     return {
         name: {figure: spread(one[name][figure] for one in complete) for figure in figures}
@@ -62,11 +81,12 @@ def summarise(rounds: Sequence[Round]) -> Summary:
 
 
 def _with_ratios(one: Round) -> Round:
-    """A round with each rate's ratio to the floor's in the same round, and dir's to the bare loop's."""
+    """A round with each rate's ratio to the floors' in the same round, and dir's to the bare loop's."""
     extended = {name: dict(figures) for name, figures in one.items()}
     for name, figures in extended.items():
-        if FLOOR in one and name != FLOOR and _RATE in figures:
-            figures["of_floor"] = figures[_RATE] / one[FLOOR][_RATE]
+        for floor, ratio in ((FLOOR, "of_floor"), (C_SIGN, "of_c_sign")):
+            if floor in one and name != floor and _RATE in figures:
+                figures[ratio] = figures[_RATE] / one[floor][_RATE]
         if BARE_LOOP in one and name == "dir":
             figures["of_bare_loop"] = figures[_RATE] / one[BARE_LOOP][_RATE]
     return extended

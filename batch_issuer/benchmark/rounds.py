@@ -6,15 +6,18 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batch_issuer.benchmark.figures import BARE_LOOP, CORE, FLOOR
+from batch_issuer.authority.tokens import TokenKey
+from batch_issuer.benchmark.figures import BARE_LOOP, C_SIGN, C_SIGN_COPY, CORE, FLOOR
 from batch_issuer.benchmark.loops import CoreLoop, FloorLoop, FolderLoop
 from batch_issuer.benchmark.runs import Run, file_sizes, issued
 from batch_issuer.benchmark.together import rate_together
+from batch_issuer.benchmark.token import SignLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from batch_issuer.benchmark.figures import Figures, Round
+    from batch_issuer.benchmark.together import Loop
     from batch_issuer.benchmark.workload import Workload
 
 __all__ = ["USUAL_PART", "Plan", "measure", "measure_rounds", "names_of", "spread_parts"]
@@ -31,7 +34,8 @@ class Plan:
         devices: in each measurement.
         rounds: how often.
         workers: processes.
-        names: what is measured in each round, in this order: `FLOOR`, `CORE`, `BARE_LOOP`, and formats by name.
+        names: what is measured in each round, in this order: `FLOOR`, `CORE`, `BARE_LOOP`, of a token's
+            workload `C_SIGN` and `C_SIGN_COPY`, and formats by name.
         part_size: devices per part.
     """
 
@@ -84,10 +88,7 @@ def measure(workload: Workload, plan: Plan, name: str, sizes: dict[str, int]) ->
     Raises:
         RunFailedError: the measured run failed.
     """
-    if name == FLOOR:
-        return {"devices_per_second": rate_together(FloorLoop(), plan.devices, plan.workers)}
-    if name == CORE:
-        loop = CoreLoop(workload.issuer, plan.part_size)
+    if loop := _loop(workload, plan, name):
         return {"devices_per_second": rate_together(loop, plan.devices, plan.workers)}
     if name == BARE_LOOP:
         folder = workload.folder / "bare"
@@ -97,3 +98,14 @@ def measure(workload: Workload, plan: Plan, name: str, sizes: dict[str, int]) ->
             shutil.rmtree(folder, ignore_errors=True)
     with issued(workload, Run(name, plan.devices, plan.workers, plan.part_size)) as (_, figures):
         return figures
+
+
+def _loop(workload: Workload, plan: Plan, name: str) -> Loop | None:
+    if name == FLOOR:
+        return FloorLoop()
+    if name == CORE:
+        return CoreLoop(workload.issuer, plan.part_size)
+    if name in (C_SIGN, C_SIGN_COPY):
+        assert isinstance(workload.issuer.key, TokenKey)  # noqa: S101 - a token's workload
+        return SignLoop(workload.folder, workload.issuer.key, copy=name == C_SIGN_COPY)
+    return None

@@ -105,7 +105,7 @@ def issued(workload: Workload, run: Run) -> Iterator[tuple[Path, Figures]]:
     }
     arguments = [str(text) for option in options.items() for text in option]
     try:
-        figures, output = run_program(workload, "issue", *arguments, "--json", "-q")
+        figures, output = run_program(workload, "issue", *arguments, *workload.options, "--json", "-q")
         yield out, figures | _of_summary(json.loads(output)) | _share(figures)
     finally:
         shutil.rmtree(out, ignore_errors=True)

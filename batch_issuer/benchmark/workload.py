@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from batch_issuer.authority.issuer import Issuer
 
-__all__ = ["Workload", "device_uuids", "fastest_folder", "temporary_workload"]
+__all__ = ["Workload", "device_uuids", "fastest_folder", "temporary_folder", "temporary_workload"]
 
 _SEED = 2026
 _CHUNK = 10_000
@@ -53,11 +53,13 @@ class Workload:
         folder: nobody else's.
         pki: a PKI directory made for this benchmark.
         issuer: its device CA.
+        options: what `issue` is to be told besides, of where the CA's key is.
     """
 
     folder: Path
     pki: Path
     issuer: Issuer
+    options: tuple[str, ...] = ()
 
     def manifest(self, devices: int) -> Path:
         """A Parquet manifest of so many devices, made when it is first asked for."""
@@ -69,13 +71,24 @@ class Workload:
 
 
 @contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A new folder in `parent`, absolute, which is gone with all it holds afterwards.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with tempfile.TemporaryDirectory(prefix="batch-issuer-bench-", dir=parent, ignore_cleanup_errors=True) as name:
+        yield Path(name).absolute()
+
+
+@contextmanager
 def temporary_workload(parent: Path) -> Iterator[Workload]:
     """A workload in a new folder of `parent`, which is gone with all it holds afterwards.
 
     Raises:
         OSError: the folder cannot be made.
     """
-    with tempfile.TemporaryDirectory(prefix="batch-issuer-bench-", dir=parent, ignore_cleanup_errors=True) as name:
-        folder, now = Path(name).absolute(), datetime.now(UTC)
+    with temporary_folder(parent) as folder:
+        now = datetime.now(UTC)
         create_pki(folder / "pki", factory="bench", gateway_host="gateway.bench.example", now=now)
         yield Workload(folder, folder / "pki", load_issuer(folder / "pki", "local-ca", now=now))

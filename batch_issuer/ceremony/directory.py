@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from batch_issuer.authority.layout import FILE_MODE
+from batch_issuer.authority.device_cas import check_device_ca, device_ca_files, read_device_cas
+from batch_issuer.authority.layout import FILE_MODE, read_file
 from batch_issuer.authority.revocation import Revocations, make_crl
 from batch_issuer.errors import AuthorityError, BatchIssuerError
-from batch_issuer.files import replace_file
+from batch_issuer.files import replace_file, sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 __all__ = [
     "bundle_pem",
     "locked",
+    "pending_device_cas",
     "record_device_cas",
+    "record_pending",
     "record_revocations",
     "telling_of_disk",
 ]
@@ -78,16 +81,48 @@ def bundle_pem(certificates: Sequence[x509.Certificate]) -> bytes:
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 
 
-def record_device_cas(pki: PkiDirectory, certificates: Sequence[x509.Certificate]) -> None:
-    """Write the record of the device CAs in force; there is none of no device CA.
+def record_device_cas(pki: PkiDirectory, certificates: Sequence[x509.Certificate], root: x509.Certificate) -> None:
+    """Write the record of the device CAs in force.
+
+    What a vendor's list has beside device CAs of this root, which nobody but the vendor checks, is not recorded.
 
     Raises:
         OSError: as `files.replace_file`.
     """
-    if certificates:
-        replace_file(pki.device_cas, [bundle_pem(certificates)], FILE_MODE, scratch=pki.path)
-    else:
-        pki.device_cas.unlink(missing_ok=True)
+    known = [ca for ca in certificates if _is_device_ca(ca, root)]
+    replace_file(pki.device_cas, [bundle_pem(known)], FILE_MODE, scratch=pki.path)
+    pki.pending.unlink(missing_ok=True)
+    sync_directory(pki.path)
+
+
+def record_pending(pki: PkiDirectory, certificate: x509.Certificate) -> None:
+    """Write down that a device CA is to be added to the list, before any of its files is there.
+
+    Raises:
+        OSError: as `files.replace_file`.
+    """
+    replace_file(pki.pending, [bundle_pem([certificate])], FILE_MODE, scratch=pki.path)
+
+
+def pending_device_cas(pki: PkiDirectory, root: x509.Certificate) -> tuple[x509.Certificate, ...]:
+    """The device CAs whose files are there and that no list has yet, because a command was interrupted or refused.
+
+    Raises:
+        AuthorityError: a certificate file is not what it should be.
+    """
+    if not pki.pending.exists():
+        return ()
+    text, _ = read_file(pki.pending)
+    wanted = read_device_cas(text, pki.pending.name, root, pki.root_certificate.name)
+    return tuple(ca for ca in wanted if ca in device_ca_files(pki, root).values())
+
+
+def _is_device_ca(certificate: x509.Certificate, root: x509.Certificate) -> bool:
+    try:
+        check_device_ca("it", certificate, root, "the root")
+    except AuthorityError:
+        return False
+    return True
 
 
 def record_revocations(

@@ -9,20 +9,21 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from batch_issuer import profiles
-from batch_issuer.authority.checks import read_certificate
+from batch_issuer.authority.checks import find_extension, p256_key, read_certificate
 from batch_issuer.authority.device_cas import recorded_device_cas
-from batch_issuer.authority.layout import key_pem, replace_keeping_old
+from batch_issuer.authority.layout import FILE_MODE, key_pem, replace_keeping_old
 from batch_issuer.authority.names import LONGEST_TEXT, host_fault
 from batch_issuer.authority.revocation import DISABLED, read_revocations
+from batch_issuer.authority.signers import check_pair, read_key
 from batch_issuer.ceremony.backend import Known, Requests
 from batch_issuer.errors import AuthorityError
-from batch_issuer.files import make_directory, sync_directory
+from batch_issuer.files import make_directory, replace_file, sync_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_issuer.authority.layout import PkiDirectory
-    from batch_issuer.ceremony.backend import Change
+from batch_issuer.ceremony.backend import Change
 
 __all__ = ["LocalBackend", "checked_hosts"]
 
@@ -68,7 +69,7 @@ class LocalBackend:
 
     def request(self, *, first_time: bool = False, tls: bool = False, online_ca: bool = False) -> Requests:  # noqa: ARG002 - the directory's own files say it
         """Make keys, in memory, and requests for them; for the gateway only when its hosts are known."""
-        hosts = self._hosts or self._present_hosts()
+        hosts = self._hosts or checked_hosts(*self._present_hosts())
         return Requests(
             self._request(self._pki.tls_key, hosts[0], hosts) if tls and hosts else None,
             self._request(self._pki.online_key, _ONLINE_NAME, ()) if online_ca else None,
@@ -86,20 +87,35 @@ class LocalBackend:
             make_directory(self._pki.gateway)
             sync_directory(self._pki.path)
         for path, key in self._keys.items():
-            replace_keeping_old(path, key_pem(key))
+            if path.exists() and not self._is_in_force(path):
+                # Of a command that was stopped before its certificate came: the backup is the key in force.
+                replace_file(path, [key_pem(key)], FILE_MODE, scratch=path.parent)
+            else:
+                replace_keeping_old(path, key_pem(key))
         self._keys.clear()
+
+    def _is_in_force(self, path: Path) -> bool:
+        """Whether the certificate for a key file is there and is that key's."""
+        tls = path == self._pki.tls_key
+        certificate = self._pki.tls_certificate if tls else self._pki.online_certificate
+        if not certificate.exists():
+            return False
+        key, _ = read_key(path, None)
+        try:
+            check_pair(path.name, key, certificate.name, p256_key(certificate.name, read_certificate(certificate)))
+        except AuthorityError:
+            return False
+        return True
 
     def change(self, change: Change) -> None:
         """Nothing: the directory's files are what is in force."""
 
-    def _present_hosts(self) -> tuple[str, ...]:
+    def _present_hosts(self) -> tuple[str | None, str | None]:
+        """The gateway's and the ostree server's, by the certificate that there is."""
         known = self._pki.tls_certificate
-        if not known.exists():
-            return ()
-        for extension in read_certificate(known).extensions:
-            if isinstance(extension.value, x509.SubjectAlternativeName):
-                return tuple(extension.value.get_values_for_type(x509.DNSName))
-        return ()
+        names = find_extension(read_certificate(known), x509.SubjectAlternativeName) if known.exists() else None
+        gateway, ostree, *_ = [*([] if names is None else names.get_values_for_type(x509.DNSName)), None, None]
+        return gateway, ostree
 
     def _request(self, path: Path, name: str, hosts: tuple[str, ...]) -> x509.CertificateSigningRequest:
         key = self._keys[path] = ec.generate_private_key(ec.SECP256R1())

@@ -21,10 +21,10 @@ from batch_issuer.authority.root import load_root
 from batch_issuer.ceremony.backend import Change
 from batch_issuer.ceremony.device_cas import whole
 from batch_issuer.ceremony.directory import locked, record_device_cas, record_revocations, telling_of_disk
-from batch_issuer.errors import AuthorityError
+from batch_issuer.errors import ApiError, AuthorityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from cryptography import x509
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from batch_issuer.authority.layout import PkiDirectory
     from batch_issuer.authority.root import Root
     from batch_issuer.authority.signers import Passphrase
+    from batch_issuer.authority.tokens import Token
     from batch_issuer.ceremony.backend import Backend, Known
 
 __all__ = ["change_state", "serials_of"]
@@ -59,6 +60,7 @@ def change_state(
     now: datetime,
     dry_run: bool = False,
     passphrase: Passphrase | None = None,
+    token: Token | None = None,
 ) -> bytes:
     """Disable, revoke or enable device CAs; returns the list that says so, PEM.
 
@@ -70,6 +72,7 @@ def change_state(
         now: UTC.
         dry_run: only make the list.
         passphrase: of the root's key.
+        token: where the root's key is, if it is no file.
 
     Raises:
         AuthorityError: a serial number is not one of a CA in force, or for ENABLED of a disabled one; nothing was done.
@@ -77,24 +80,51 @@ def change_state(
         BatchIssuerError: a file could not be written.
     """
     with locked(pki):
-        root = load_root(pki.path, now=now, passphrase=passphrase)
+        root = load_root(pki.path, now=now, passphrase=passphrase, token=token)
         known = whole(backend, root.certificate)
-        _check_listed(known, serials, reason)
+        recorded = read_revocations(pki.revocations, root.certificate).reasons
+        _check_listed(known, recorded, serials, reason)
         order = make_crl(root, dict.fromkeys(serials, reason), number=1, now=now, until=now + ORDER_LIFETIME)
         if dry_run:
             return order
+        untold = _untold(known, serials, reason)
         if reason != ENABLED:
             _record(pki, root, known, serials, reason, now=now)
-        backend.change(Change(revocations=order))
+        if untold:
+            order = make_crl(root, dict.fromkeys(untold, reason), number=1, now=now, until=now + ORDER_LIFETIME)
+            _tell(pki, backend, order, reason)
         if reason == ENABLED:
             _record(pki, root, known, serials, reason, now=now)
         return order
 
 
-def _check_listed(known: Known, serials: Sequence[int], reason: x509.ReasonFlags) -> None:
+def _untold(known: Known, serials: Sequence[int], reason: x509.ReasonFlags) -> list[int]:
+    """Those that the backend has to be told of: after an interruption it may know already, or never have known."""
+    there = known.disabled if reason == ENABLED else {ca.serial_number for ca in known.device_cas}
+    return [serial for serial in serials if serial in there]
+
+
+def _tell(pki: PkiDirectory, backend: Backend, order: bytes, reason: x509.ReasonFlags) -> None:
+    try:
+        backend.change(Change(revocations=order))
+    except ApiError as error:
+        if reason == ENABLED:
+            raise
+        raise ApiError(
+            f"{error}; {pki.path} has it on record already, and issues by it no more",
+            status=error.status,
+            hint="give the same command again when that is mended",
+        ) from None
+
+
+def _check_listed(
+    known: Known, recorded: Mapping[int, x509.ReasonFlags], serials: Sequence[int], reason: x509.ReasonFlags
+) -> None:
     listed = {ca.serial_number for ca in known.device_cas}
     if reason == ENABLED:
-        listed &= known.disabled
+        listed &= known.disabled | {serial for serial, why in recorded.items() if why == DISABLED}
+    elif reason == REVOKED:
+        listed |= {serial for serial, why in recorded.items() if why == REVOKED}
     for serial in serials:
         if serial not in listed:
             what = "disabled device CA" if reason == ENABLED else "device CA in force"
@@ -108,9 +138,7 @@ def _record(
 ) -> None:
     """The directory's own record after the change."""
     before = read_revocations(pki.revocations, root.certificate)
-    # Of what is disabled the backend knows best, of what is revoked it keeps no list.
-    reasons = {serial: why for serial, why in before.reasons.items() if why != DISABLED}
-    reasons |= dict.fromkeys(known.disabled, DISABLED)
+    reasons = dict.fromkeys(known.disabled, DISABLED) | dict(before.reasons)  # the backend may know of more
     for serial in serials:
         if reason == ENABLED:
             reasons.pop(serial, None)
@@ -119,4 +147,4 @@ def _record(
     in_force = tuple(ca for ca in known.device_cas if reason != REVOKED or ca.serial_number not in serials)
     with telling_of_disk(pki, "make room or give permission, and do it again"):
         record_revocations(pki, root, before, reasons, now=now)
-        record_device_cas(pki, in_force)
+        record_device_cas(pki, in_force, root.certificate)

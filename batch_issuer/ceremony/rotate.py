@@ -21,13 +21,19 @@ if TYPE_CHECKING:
 
     from batch_issuer.authority.layout import PkiDirectory
     from batch_issuer.authority.signers import Passphrase
+    from batch_issuer.authority.tokens import Token
     from batch_issuer.ceremony.backend import Backend
 
 __all__ = ["rotate_tls"]
 
 
 def rotate_tls(
-    pki: PkiDirectory, backend: Backend, *, now: datetime, passphrase: Passphrase | None = None
+    pki: PkiDirectory,
+    backend: Backend,
+    *,
+    now: datetime,
+    passphrase: Passphrase | None = None,
+    token: Token | None = None,
 ) -> x509.Certificate:
     """Sign a new `tls-crt` for a new key of the backend; the one before becomes `tls-crt.bak`.
 
@@ -41,7 +47,7 @@ def rotate_tls(
         BatchIssuerError: a file could not be written.
     """
     with locked(pki):
-        root = load_root(pki.path, now=now, passphrase=passphrase)
+        root = load_root(pki.path, now=now, passphrase=passphrase, token=token)
         whole(backend, root.certificate)
         csr = backend.request(tls=True).tls
         if csr is None:

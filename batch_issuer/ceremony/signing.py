@@ -13,8 +13,25 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_issuer.authority.root import Root
+    from batch_issuer.ceremony.backend import Requests
 
-__all__ = ["sign_online_ca", "sign_tls"]
+__all__ = ["check_requests", "sign_online_ca", "sign_tls"]
+
+_ONLINE_CA = "the request for the online-ca"
+_TLS = "the request for the gateway's certificate"
+
+
+def check_requests(requests: Requests, factory: str) -> None:
+    """Whether the requests will be signed, asked before a key is made for that.
+
+    Raises:
+        RequestError: one is another factory's, or the gateway's names no host.
+    """
+    if requests.online_ca is not None:
+        check_factory(requests.online_ca, factory, _ONLINE_CA)
+    if requests.tls is not None:
+        check_factory(requests.tls, factory, _TLS)
+        requested_hosts(requests.tls, _TLS)
 
 
 def sign_online_ca(root: Root, csr: x509.CertificateSigningRequest, *, now: datetime) -> x509.Certificate:
@@ -23,8 +40,7 @@ def sign_online_ca(root: Root, csr: x509.CertificateSigningRequest, *, now: date
     Raises:
         RequestError: it is another factory's.
     """
-    what = "the request for the online-ca"
-    check_factory(csr, root.factory, what)
+    check_factory(csr, root.factory, _ONLINE_CA)
     return sign_device_ca(root, csr.subject, request_key(csr), now=now)
 
 
@@ -34,7 +50,6 @@ def sign_tls(root: Root, csr: x509.CertificateSigningRequest, *, now: datetime) 
     Raises:
         RequestError: it is another factory's, or names no host.
     """
-    what = "the request for the gateway's certificate"
-    check_factory(csr, root.factory, what)
-    hosts = requested_hosts(csr, what)
+    check_factory(csr, root.factory, _TLS)
+    hosts = requested_hosts(csr, _TLS)
     return sign_server(root, csr.subject, request_key(csr), [x509.DNSName(host) for host in hosts], now=now)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from batch_issuer.authority.checks import parse_certificate
-from batch_issuer.authority.device_cas import read_device_cas
 from batch_issuer.authority.requests import read_request
 from batch_issuer.ceremony.backend import Known, Requests
 from batch_issuer.ceremony.directory import bundle_pem
 from batch_issuer.errors import ApiError, AuthorityError
 
 if TYPE_CHECKING:
-    from cryptography import x509
-
     from batch_issuer.ceremony.backend import Change
     from batch_issuer.factory_api.certificates import CertificateApi
 
@@ -54,11 +52,9 @@ class VendorBackend:
         try:
             root = parse_certificate(found.root.encode(), "the root-crt of the factory's API")
             tls = found.tls and parse_certificate(found.tls.encode(), "the tls-crt of the factory's API")
-            what = "the ca-crt of the factory's API"
-            cas = read_device_cas(found.device_cas.encode(), what, root, "its root-crt") if found.device_cas else ()
         except AuthorityError as error:
             raise ApiError(str(error)) from None
-        return Known(root, tls or None, cas, found.disabled_serials)
+        return Known(root, tls or None, _device_cas(found.device_cas), found.disabled_serials)
 
     def request(self, *, first_time: bool = False, tls: bool = False, online_ca: bool = False) -> Requests:
         """Have the API make keys, which it keeps, and requests for them.
@@ -88,6 +84,16 @@ class VendorBackend:
             device_cas=None if change.device_cas is None else bundle_pem(change.device_cas).decode(),
             revocations=None if change.revocations is None else change.revocations.decode(),
         )
+
+
+def _device_cas(text: str | None) -> tuple[x509.Certificate, ...]:
+    """The list as it is, each certificate once: what is in it is for the API to judge, and it must be repairable."""
+    if not text:
+        return ()
+    try:
+        return tuple(dict.fromkeys(x509.load_pem_x509_certificates(text.encode())))
+    except ValueError:
+        raise ApiError("the ca-crt of the factory's API must be PEM certificates; it is not") from None
 
 
 def _read(text: str | None, *, asked: bool, what: str) -> x509.CertificateSigningRequest | None:

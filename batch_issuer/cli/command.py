@@ -50,7 +50,7 @@ class Command(click.Command):
             _report(ctx, BatchIssuerError(f"{error.strerror or error}{where}"), error)
         except Exception as error:
             message = f"this should not have happened: {type(error).__name__}: {error}"
-            _report(ctx, BatchIssuerError(message, hint="-v shows where; please report it"), error)
+            _report(ctx, BatchIssuerError(message, hint=_report_hint(ctx)), error)
         finally:
             signal.signal(signal.SIGTERM, previous)
 
@@ -73,6 +73,10 @@ def tell_result(text: str | bytes) -> None:
 
 def _on_terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise Interrupted("terminated")
+
+
+def _report_hint(ctx: click.Context) -> str:
+    return "-v shows where; please report it" if "verbose" in ctx.params else "please report it"
 
 
 def _report(ctx: click.Context, error: BatchIssuerError, cause: BaseException | None = None) -> NoReturn:

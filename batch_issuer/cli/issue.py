@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_issuer.cli.command import Command, show_rejections, tell_result
-from batch_issuer.cli.options import DURATION, FILE, FOLDER, json_option, pki_option, verbosity_options, workers_option
+from batch_issuer.cli.options import (
+    DURATION,
+    FILE,
+    FOLDER,
+    hsm_options,
+    json_option,
+    pki_option,
+    verbosity_options,
+    workers_option,
+)
 from batch_issuer.figures import counted, size
 
 if TYPE_CHECKING:
@@ -63,6 +72,7 @@ _HELP = {
 @pki_option
 @click.option("--ca-name", default="local-ca", show_default=True, help=_HELP["ca_name"])
 @click.option("--ca-passphrase-file", type=FILE, help=_HELP["ca_passphrase_file"])
+@hsm_options
 @click.option("--out", type=FOLDER, default=Path("issued"), show_default=True, help=_HELP["out"])
 @click.option("--format", type=click.Choice(_FORMATS), default="dir", show_default=True, help=_HELP["format"])
 @workers_option
@@ -109,15 +119,15 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
     from batch_issuer.cli.progress import Progress
     from batch_issuer.cli.secrets import ca_passphrase
 
-    passphrase = ca_passphrase(options.pop("ca_passphrase_file"))
+    passphrase, token = ca_passphrase(options.pop("ca_passphrase_file")), options.pop("token")
     manifest = options.pop("manifest")
     request = RunRequest(manifest=None if str(manifest) == "-" else manifest, **options)
     now = datetime.now(UTC)
     if dry:
-        found = dry_run(request, now=now, passphrase=passphrase)
+        found = dry_run(request, now=now, passphrase=passphrase, token=token)
         _show_dry_run(found, request, as_json=as_json)
         ctx.exit(3 if found.rejections else 0)
-    summary = run(request, Progress(quiet=quiet), now=now, passphrase=passphrase)
+    summary = run(request, Progress(quiet=quiet), now=now, passphrase=passphrase, token=token)
     _show(summary, request, as_json=as_json, quiet=quiet, verbose=verbose)
     if summary.rejected and not summary.finished_before:
         ctx.exit(3)
@@ -166,10 +176,7 @@ def _headline(summary: Summary) -> str:
 def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
     import json
 
-    from batch_issuer.batch.estimate import seconds_for
-
     record = found.record
-    seconds = seconds_for(record.accepted, request.workers)
     if as_json:
         values = {
             "dry_run": True,
@@ -178,7 +185,7 @@ def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
             "rejected": record.rows - record.accepted,
             "parts": record.parts,
             "octets": found.octets,
-            "seconds": round(seconds, 1),
+            "seconds": round(found.seconds, 1),
             "not_before": record.not_before,
             "not_after": record.not_after,
             "warnings": found.warnings,
@@ -193,7 +200,7 @@ def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
         f"by {record.ca_name} of {record.factory}\n"
         f"  parts     {record.parts:,} of up to {counted(record.part_size, 'device')}, as {record.format}\n"
         f"  size      about {size(found.octets)}\n"
-        f"  time      about {seconds:,.0f} s with {counted(request.workers, 'worker')}\n"
+        f"  time      about {found.seconds:,.0f} s with {counted(request.workers, 'worker')}\n"
         f"  validity  {record.not_before} to {record.not_after}\n"
         "nothing was written"
     )

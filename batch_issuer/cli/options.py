@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batch_issuer.authority.tokens import Token
+
 __all__ = [
     "DURATION",
     "FILE",
     "FOLDER",
+    "hsm_options",
     "json_option",
     "pki_option",
     "token_file_option",
@@ -82,3 +86,38 @@ def verbosity_options(function: Function) -> Function:
     quiet = click.option("-q", "--quiet", is_flag=True, help="No progress.")
     verbose = click.option("-v", "--verbose", is_flag=True, help="More detail, and tracebacks.")
     return quiet(verbose(function))
+
+
+def hsm_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--hsm-module`, `--hsm-token-label` and `--hsm-pin-file`; the function gets them as one `token`, or None.
+
+    The environment's PIN is taken out of it before the function begins, and so before it starts any process.
+    """
+
+    @wraps(function)
+    def with_token(
+        *arguments: Any, hsm_module: Path | None, hsm_token_label: str | None, hsm_pin_file: Path | None, **options: Any
+    ) -> Any:
+        return function(*arguments, token=_token(hsm_module, hsm_token_label, hsm_pin_file), **options)
+
+    module = click.option("--hsm-module", type=FILE, help="The PKCS#11 library of a token that holds a CA's key.")
+    label = click.option("--hsm-token-label", metavar="LABEL", help="Which token of the library.")
+    pin = click.option("--hsm-pin-file", type=FILE, help="Its PIN; also $BATCH_ISSUER_HSM_PIN, or a prompt.")
+    return module(label(pin(with_token)))
+
+
+def _token(module: Path | None, label: str | None, pin_file: Path | None) -> Token | None:
+    from batch_issuer.cli.secrets import hsm_pin
+    from batch_issuer.extras import need_extra
+
+    pin = hsm_pin(pin_file)
+    if module is None or label is None:
+        if module is not None or label is not None:
+            raise click.UsageError("--hsm-module and --hsm-token-label go together")
+        if pin_file is not None:
+            raise click.UsageError("--hsm-pin-file is for --hsm-module and --hsm-token-label")
+        return None
+    need_extra("hsm", "pkcs11")
+    from batch_issuer.authority.tokens import Token
+
+    return Token(module.absolute(), label, pin)

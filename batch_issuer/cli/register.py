@@ -85,7 +85,7 @@ def register(
     from batch_issuer.factory_api.endpoint import Endpoint, base_url
     from batch_issuer.registering.run import forecast, register_run
 
-    progress = Progress(quiet=quiet, verb="registered")
+    progress = Progress(quiet=quiet, verb="sent")
     url, group = base_url(api), group or None
     if dry_run:
         _tell_forecast(forecast(out, api=url, group=group, observer=progress), as_json=as_json)

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["api_token", "ca_passphrase", "new_ca_passphrase"]
+__all__ = ["api_token", "ca_passphrase", "hsm_pin", "new_ca_passphrase"]
 
 _PASSPHRASE_VARIABLE = "BATCH_ISSUER_CA_PASSPHRASE"  # noqa: S105 - the name of a variable
+_PIN_VARIABLE = "BATCH_ISSUER_HSM_PIN"
 _TOKEN_VARIABLE = "BATCH_ISSUER_TOKEN"  # noqa: S105 - the name of a variable
 
 
@@ -58,6 +59,46 @@ def new_ca_passphrase(file: Path | None) -> bytes:
     return secret
 
 
+def hsm_pin(file: Path | None) -> Callable[[str], str]:
+    """Gives the PIN of a token when it is asked for: out of `file`, the environment or a prompt; it asks once.
+
+    The environment's is taken out of it here and now: what this process starts, a library of a token's maker too, does
+    not inherit it. The function raises AuthorityError when there is none of these, `file` cannot be read, or the PIN
+    cannot be one: what is refused here does not count as a try.
+    """
+    known: list[str] = []
+    inherited = os.environ.pop(_PIN_VARIABLE, None)
+
+    def pin(token_label: str) -> str:
+        if known:
+            return known[0]
+        if file is None and inherited is not None:
+            secret: bytes | None = inherited.encode(errors="surrogateescape")
+        else:
+            secret = _secret(file, _PIN_VARIABLE, f"PIN of the token {token_label}", "PIN")
+        if secret is None:
+            raise AuthorityError(
+                f"the token {token_label!r} needs a PIN, and there is none",
+                hint=f"give it by --hsm-pin-file or ${_PIN_VARIABLE}",
+            )
+        known.append(_checked_pin(secret, token_label))
+        return known[0]
+
+    return pin
+
+
+def _checked_pin(secret: bytes, token_label: str) -> str:
+    try:
+        text = secret.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or "\0" in text or "\n" in text:
+        raise AuthorityError(
+            f"the PIN of the token {token_label!r} must be one line of UTF-8, and not empty; it is not"
+        )
+    return text
+
+
 def api_token(file: Path | None) -> str:
     """The token for the factory's API: out of `file`, the environment or a prompt.
 
@@ -75,6 +116,9 @@ def api_token(file: Path | None) -> str:
 
 
 def _secret(file: Path | None, variable: str, prompt: str, what: str, *, confirm: bool = False) -> bytes | None:
+    from batch_issuer.processes import forbid_core_dumps
+
+    forbid_core_dumps()
     if file is not None:
         try:
             return file.read_bytes().removesuffix(b"\n").removesuffix(b"\r")

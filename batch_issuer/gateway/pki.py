@@ -17,6 +17,7 @@ from batch_issuer.authority import checks
 from batch_issuer.authority.device_cas import read_device_cas
 from batch_issuer.authority.names import host_fault
 from batch_issuer.authority.revocation import DISABLED, ENABLED, parse_crl
+from batch_issuer.authority.root import check_root
 from batch_issuer.errors import AuthorityError
 from batch_issuer.gateway.replies import Refusal, flag, text
 from batch_issuer.gateway.state import USER_ID, Pki, dns_names
@@ -121,11 +122,7 @@ def _root(value: bytes, factory: str, now: datetime) -> x509.Certificate:
     """The rules of a root: a P-256 CA signed by itself, valid now, with room for a CA below, of this factory."""
     what = "root-crt"
     root = checks.parse_certificate(value, what)
-    checks.p256_key(what, root)
-    checks.check_ca(what, root)
-    checks.check_issued_by(what, root, what, root)
-    checks.check_valid(what, root, now)
-    checks.check_room_below(what, root)
+    check_root(what, root, now)
     units = checks.organizational_units(root)
     if units != [factory]:
         found = ", ".join(map(repr, units)) or "none"

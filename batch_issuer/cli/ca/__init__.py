@@ -19,9 +19,12 @@ __all__ = ["ca"]
 def ca() -> None:
     """Make and look after the factory's certificate authorities.
 
-    Alone, or with a factory's API (--api URL), which then holds the keys of the gateway and of the online-ca. A
-    command that is interrupted can be given again.
+    Alone, or with a factory's API (--api URL), which then holds the keys of the gateway and of the online-ca. What an
+    interrupted command began is finished by `update` without a file, or by the same command.
     """
+    from batch_issuer.processes import forbid_core_dumps
+
+    forbid_core_dumps()  # the root's key is in this process's memory
 
 
 for command in (create, show, add_device_ca, update, rotate_tls, disable, enable, revoke, sign, add_signer):

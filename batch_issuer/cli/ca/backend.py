@@ -60,19 +60,27 @@ def chosen_backend(
     *,
     gateway_host: str | None = None,
     ostree_host: str | None = None,
+    changing: bool = True,
 ) -> Backend:
     """The factory's API if there is a URL, the directory itself if there is none.
 
     Raises:
-        AuthorityError: the directory has no root.
+        AuthorityError: the directory has no root; or it is to be changed without its API, which has the gateway's keys.
         RefusedError: as `vendor_backend`.
     """
     from batch_issuer.authority.checks import read_certificate
     from batch_issuer.authority.root import root_factory
     from batch_issuer.ceremony.local import LocalBackend, checked_hosts
+    from batch_issuer.errors import AuthorityError
 
     path = pki.root_certificate
     factory = root_factory(path.name, read_certificate(path))
     if api is not None:
         return vendor_backend(api, factory, token_file, api_ca)
+    held = [file.name for file in (pki.tls_certificate, pki.online_certificate) if file.exists()]
+    if changing and held and not pki.gateway.exists():
+        raise AuthorityError(
+            f"{pki.path} has {' and '.join(held)} without their keys: a factory's API holds them, and must be told",
+            hint="give --api URL",
+        )
     return LocalBackend(pki, factory, checked_hosts(gateway_host, ostree_host))

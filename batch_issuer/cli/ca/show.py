@@ -61,7 +61,7 @@ def show(
     if directory is not None:
         if factory is not None:
             raise click.UsageError("--factory is for --api without DIR: DIR's root names its factory")
-        backend = chosen_backend(PkiDirectory(directory), api, token_file, api_ca)
+        backend = chosen_backend(PkiDirectory(directory), api, token_file, api_ca, changing=False)
     elif api is None or factory is None:
         raise click.UsageError("expected DIR, or --api URL and --factory NAME")
     else:

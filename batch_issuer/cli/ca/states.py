@@ -8,13 +8,15 @@ import click
 
 from batch_issuer.cli.ca.backend import api_options, chosen_backend, passphrase_option
 from batch_issuer.cli.command import Command
-from batch_issuer.cli.options import FOLDER
+from batch_issuer.cli.options import FOLDER, hsm_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from cryptography import x509
+
+    from batch_issuer.authority.tokens import Token
 
 __all__ = ["disable", "enable", "revoke"]
 
@@ -49,6 +51,7 @@ def _state_options(function: Function) -> Function:
         click.option("--ca-serial", "serials", metavar="N", type=Serial(), multiple=True, help="Its serial, base 10."),
         click.option("--dry-run", is_flag=True, help="Only show the revocation list that would be sent."),
         click.option("--pretty", is_flag=True, help="Show it in words."),
+        hsm_options,
         api_options,
         passphrase_option,
     )
@@ -102,6 +105,7 @@ def _change(
     serials: tuple[int, ...],
     dry_run: bool,
     pretty: bool,
+    token: Token | None,
     api: str | None,
     token_file: Path | None,
     api_ca: Path | None,
@@ -124,6 +128,7 @@ def _change(
         now=datetime.now(UTC),
         dry_run=dry_run,
         passphrase=ca_passphrase(ca_passphrase_file),
+        token=token,
     )
     if dry_run:
         click.echo(crl, nl=False)

@@ -8,10 +8,12 @@ import click
 
 from batch_issuer.cli.ca.backend import api_options, chosen_backend, passphrase_option
 from batch_issuer.cli.command import Command, tell_result
-from batch_issuer.cli.options import FILE, FOLDER
+from batch_issuer.cli.options import FILE, FOLDER, hsm_options
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from batch_issuer.authority.tokens import Token
 
 __all__ = ["rotate_tls", "sign"]
 
@@ -20,6 +22,7 @@ __all__ = ["rotate_tls", "sign"]
 @click.argument("directory", metavar="DIR", type=FOLDER)
 @click.option("--gateway-host", metavar="HOST", help="A new DNS name of the gateway.  [default: as it is]")
 @click.option("--ostree-host", metavar="HOST", help="A new DNS name of its ostree server.")
+@hsm_options
 @api_options
 @passphrase_option
 def rotate_tls(
@@ -27,6 +30,7 @@ def rotate_tls(
     directory: Path,
     gateway_host: str | None,
     ostree_host: str | None,
+    token: Token | None,
     api: str | None,
     token_file: Path | None,
     api_ca: Path | None,
@@ -43,7 +47,8 @@ def rotate_tls(
         raise click.UsageError("with --api, the API names the gateway's hosts: no --gateway-host, no --ostree-host")
     pki = PkiDirectory(directory)
     backend = chosen_backend(pki, api, token_file, api_ca, gateway_host=gateway_host, ostree_host=ostree_host)
-    certificate = rotate(pki, backend, now=datetime.now(UTC), passphrase=ca_passphrase(ca_passphrase_file))
+    passphrase = ca_passphrase(ca_passphrase_file)
+    certificate = rotate(pki, backend, now=datetime.now(UTC), passphrase=passphrase, token=token)
     path = pki.tls_certificate
     click.echo(f"{path} is new, until {certificate.not_valid_after_utc:%Y-%m-%d}", err=True)
     click.echo(f"{backup_of(path).name} is the one before, if there was one", err=True)
@@ -52,8 +57,9 @@ def rotate_tls(
 @click.command(cls=Command)
 @click.argument("csr", metavar="CSR", type=FILE)
 @click.option("--pki-dir", type=FOLDER, required=True, help="The PKI directory with the root's key.")
+@hsm_options
 @passphrase_option
-def sign(*, csr: Path, pki_dir: Path, ca_passphrase_file: Path | None) -> None:
+def sign(*, csr: Path, pki_dir: Path, token: Token | None, ca_passphrase_file: Path | None) -> None:
     """Sign a certificate signing request by the root; the certificate goes to stdout.
 
     \b
@@ -74,6 +80,6 @@ def sign(*, csr: Path, pki_dir: Path, ca_passphrase_file: Path | None) -> None:
     now = datetime.now(UTC)
     text, _ = read_file(csr)
     request = read_request(text, csr.name)
-    root = load_root(pki_dir, now=now, passphrase=ca_passphrase(ca_passphrase_file))
+    root = load_root(pki_dir, now=now, passphrase=ca_passphrase(ca_passphrase_file), token=token)
     certificate = sign_request(root, request, csr.name, now=now)
     tell_result(certificate.public_bytes(Encoding.PEM).removesuffix(b"\n"))
