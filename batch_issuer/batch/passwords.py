@@ -57,21 +57,23 @@ def storing(format_name: str) -> Callable[[], object] | None:
     return lambda: pbkdf2_hmac("sha256", b"an estimate", b"of the time", DERIVATIONS * KDF_ROUNDS)
 
 
-def check_resumed_password(folder: OutputFolder, record: RunRecord, password: bytes | None) -> None:
+def check_resumed_password(folder: OutputFolder, before: RunRecord | None, password: bytes | None) -> None:
     """Does it open what the run has committed already? Nothing that would help to guess it is kept for this.
 
     Args:
         folder: the run's.
-        record: what it was asked.
+        before: what it was asked when it began; None if it begins now.
         password: the one that is given now; None of a run that has none.
 
     Raises:
         OutputError: it opens none of the first bundles.
     """
-    index = next((index for index in range(record.parts) if folder.commit(index).exists()), None)
-    if password is None or index is None:
+    if password is None or before is None or before.p12_passwords != PER_RUN:
+        return  # whether it is the kind of passwords that it began with is asked with all else that it was asked
+    index = next((index for index in range(before.parts) if folder.commit(index).exists()), None)
+    if index is None:
         return
-    stored = bundle_format(record.format, lambda _: password)
+    stored = bundle_format(before.format, lambda _: password)
     device_uuids = read_commit(folder.commit(index)).rows["device_uuid"].to_pylist()[:_LOOKED_AT]
     for location in stored.locations(part_name(index), [uuid.encode() for uuid in device_uuids]):
         for place in (folder.bundles, folder.staging / part_name(index)):

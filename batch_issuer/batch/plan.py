@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from batch_issuer import __version__, profiles
+from batch_issuer.authority.batch_signer import load_batch_signer
 from batch_issuer.batch.hosts import choose_hosts
 from batch_issuer.batch.rows import read_rows
 from batch_issuer.bundles.format import PASSWORD_FORMAT, bundle_format
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
 
     from batch_issuer.authority.batch_signer import BatchSigner
     from batch_issuer.authority.issuer import Issuer
+    from batch_issuer.authority.signers import Passphrase
+    from batch_issuer.batch.ledgering import RunLedger
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.batch.rows import RowsRead
     from batch_issuer.devices import Rejection
 
-__all__ = ["Plan", "make_plan", "open_manifest"]
+__all__ = ["Plan", "make_plan", "open_manifest", "run_signer"]
 
 _RESERVED = frozenset((*ISSUED_COLUMNS.names, CERTIFICATE_COLUMN, KEY_ORIGIN_COLUMN)) - {"device_uuid"}
 _AS_ASKED = (
@@ -47,6 +50,7 @@ _AS_ASKED = (
     "days",
     "backdate",
     "production",
+    "reissue",
     "with_certificates",
     "spreadsheet_safe",
 )
@@ -105,6 +109,17 @@ def open_manifest(request: RunRequest, spool: Path | None) -> BufferedReader:
     return copy
 
 
+def run_signer(request: RunRequest, now: datetime, passphrase: Passphrase | None) -> BatchSigner | None:
+    """Who signs the run's output, checked; None for nobody.
+
+    Raises:
+        AuthorityError: the signer is not fit.
+    """
+    if request.sign_with is None:
+        return None
+    return load_batch_signer(request.pki, request.sign_with, now=now, passphrase=passphrase)
+
+
 def make_plan(
     request: RunRequest,
     issuer: Issuer,
@@ -113,6 +128,7 @@ def make_plan(
     now: datetime,
     spill: Path | None,
     signer: BatchSigner | None = None,
+    ledger: RunLedger | None = None,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Plan:
     """Read and check the whole manifest, fix the run's record.
@@ -124,12 +140,13 @@ def make_plan(
         now: UTC.
         spill: where the accepted rows go, part by part; None for a dry run.
         signer: who signs the output, checked; None for nobody.
+        ledger: what earlier runs have issued; None for a run without.
         notify: told, in a sentence, what takes long.
 
     Raises:
         ManifestError: the manifest as a file is not usable.
         RowsRejectedError: rows are rejected and the run is not to go on without them, or none is left.
-        RefusedError: an option is not usable.
+        RefusedError: an option is not usable, or an unfinished run in the ledger holds one of the devices.
         RunFailedError: workers that check CSRs died again and again.
         OSError: the spill cannot be written.
     """
@@ -141,7 +158,7 @@ def make_plan(
         if kind == "csv" and manifest.types is not None:
             _check_csv_types(manifest)
         rules = RowRules(hardware_id_required=sota is not None and request.hardware_id is None)
-        rows = read_rows(manifest, rules, request, factory=issuer.factory, spill=spill, notify=notify)
+        rows = read_rows(manifest, rules, request, factory=issuer.factory, spill=spill, ledger=ledger, notify=notify)
     if rows.rejections and (not request.skip_rejects or rows.accepted == 0):
         raise _rejected(rows)
     if request.device_hsm:
@@ -165,6 +182,7 @@ def make_plan(
         ca_name=issuer.name,
         ca_certificate=_pem(issuer.certificate),
         root_certificate=_pem(issuer.root),
+        ledger_run=None if ledger is None else ledger.id,
         signer=None if signer is None else signer.name,
         signer_certificate=None if signer is None else signer.certificate_pem(),
         not_before=format_time(window.not_before),
@@ -177,8 +195,9 @@ def make_plan(
         manifest_format=kind,
         **{name: getattr(request, name) for name in _AS_ASKED},
     )
-    signing = () if signer is None else signer.warnings
-    return Plan(record, rows.rejections, [*issuer.warnings, *signing, *warnings, *_renamings(manifest), *clamped])
+    means = [*issuer.warnings, *(() if signer is None else signer.warnings)]
+    again = [] if ledger is None else ledger.warnings()
+    return Plan(record, rows.rejections, [*means, *warnings, *_renamings(manifest), *clamped, *again])
 
 
 def _renamings(manifest: Manifest) -> list[str]:
