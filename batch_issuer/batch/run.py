@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from batch_issuer.authority.batch_signer import load_batch_signer
 from batch_issuer.authority.issuer import load_issuer
-from batch_issuer.batch.acceptance import check_manifest, check_same, check_signer, check_space
+from batch_issuer.batch.acceptance import check_manifest, check_same, check_sealing, check_signer, check_space
 from batch_issuer.batch.claim import Claim, check_folder
 from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.finish import finish_run
@@ -291,6 +291,7 @@ def _already_finished(request: RunRequest, folder: OutputFolder, claim: Claim, o
     with open_manifest(request, None) as file:
         check_manifest(record, hashlib.file_digest(file, "sha256").hexdigest())
     check_signer(record, request.sign_with)
+    check_sealing(record, request.seal_to)
     try:
         summary = Summary.from_json(folder.summary.read_bytes())
     except (ValueError, TypeError, KeyError) as error:
