@@ -104,7 +104,7 @@ def _stored(path: Path):  # type: ignore[no-untyped-def]
     octets = _opened(path) if sealed else None
     path = path.with_suffix("") if sealed else path
     if path.suffix == ".tar":
-        with tarfile.open(path, fileobj=octets and io.BytesIO(octets)) as archive:
+        with tarfile.open(path, fileobj=io.BytesIO(octets) if octets else None) as archive:
             files: dict[str, dict[str, bytes]] = {}
             for member in archive:
                 uuid, _, name = member.name.partition("/")

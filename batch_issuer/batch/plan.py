@@ -133,9 +133,9 @@ def make_plan(
         RunFailedError: workers that check CSRs died again and again.
         OSError: the spill cannot be written.
     """
-    seal_to = checked_recipients(request.seal_to)
-    writable_format(request.format, seal_to)  # refuses what cannot be
     with Manifest(file, request.manifest_name, reserved=_RESERVED) as manifest:
+        seal_to = checked_recipients(request.seal_to)
+        writable_format(request.format, seal_to)  # refuses what cannot be
         has_column = "hardware_id" in manifest.layout.roles
         sota, warnings = choose_hosts(request, issuer.hosts, has_hardware_column=has_column)
         kind = request.manifest_format or manifest.kind
