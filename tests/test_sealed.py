@@ -558,3 +558,36 @@ def test_a_full_disk_in_the_middle_of_a_sealed_part_is_told_as_such(monkeypatch:
     with pytest.raises(OSError, match="No space left") as caught:
         writable_format("tar", [age_identity()]).stage(part, Path(), "part-00000")
     assert caught.value.errno == 28
+
+
+def test_the_probe_and_the_registration_read_sealed_bundles(kind: str) -> None:
+    from batch_issuer.output.folder import OutputFolder
+    from batch_issuer.output.record import read_record
+    from batch_issuer.probe.selection import select_devices
+    from batch_issuer.registering.journal import RegisteredRows
+    from batch_issuer.registering.rows import Registrant, registrants
+
+    out = sealed_run(kind, age_identity())
+    identities, _ = read_identities([Path("identity.txt")])
+    found = list(select_devices(out, sample=None, seed=0, identities=identities).candidates())
+    assert [(one.device_uuid, one.damage) for one in found] == [(device, None) for device in UUIDS]
+    assert all(b"EC PRIVATE KEY" in one.files["pkey.pem"] for one in found)
+    folder = OutputFolder(out)
+    record = read_record(folder.record)
+    known = RegisteredRows(record.rows, "http://api")
+    sent = [one for one in registrants(folder, record, known, identities) if isinstance(one, Registrant)]
+    assert [(one.device_uuid, one.certificate.encode()) for one in sent] == [
+        (one.device_uuid, one.files["client.pem"]) for one in found
+    ]
+
+
+def test_registering_with_certificates_in_the_manifest_opens_nothing() -> None:
+    from batch_issuer.output.folder import OutputFolder
+    from batch_issuer.output.record import read_record
+    from batch_issuer.registering.journal import RegisteredRows
+    from batch_issuer.registering.rows import registrants
+
+    assert issue(MANIFEST, "--format", "tar", "--seal-to", age_identity(), "--with-certificates").code == 0
+    folder = OutputFolder(Path("issued"))
+    record = read_record(folder.record)
+    assert len(list(registrants(folder, record, RegisteredRows(record.rows, "http://api")))) == len(UUIDS) + 1
