@@ -20,6 +20,7 @@ __all__ = [
     "BundleError",
     "IdentityError",
     "Interrupted",
+    "LedgerError",
     "ManifestError",
     "OutputError",
     "RefusedError",
@@ -76,6 +77,10 @@ class IdentityError(RefusedError):
 
 class OutputError(RefusedError):
     """The output folder cannot take, or does not hold, this run."""
+
+
+class LedgerError(RefusedError):
+    """The ledger is none, is damaged, or says that what was asked was done or is being done by another run."""
 
 
 class RowsRejectedError(BatchIssuerError):

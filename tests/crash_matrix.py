@@ -74,6 +74,7 @@ def request(bundle_format: str, pki: Path, folder: Path, out: Path) -> RunReques
         resume=True,
         manifest_format="parquet",
         sign_with=SIGNER,
+        ledger=out.parent / "ledger",
     )
 
 
@@ -194,6 +195,7 @@ def _audit(code: int, asked: RunRequest, wanted: list[str], ca: x509.Certificate
         audit.check_signature(out, asked.pki)
         if asked.seal_to:
             audit.check_no_clear_key(out)
+        audit.check_ledger(out, out.parent / "ledger")
 
     return "the audit or the resumed run failed" if in_child(resume_and_check) else None
 
