@@ -280,6 +280,20 @@ def test_a_rotated_tls_certificate_has_the_hosts_of_the_one_before(tmp_path: Pat
         owner.rotate_tls()
 
 
+def test_a_name_that_is_too_long_for_a_common_name_is_asked_for_all_the_same(tmp_path: Path) -> None:
+    """A certificate may bear what a request here would not have asked for; the next request goes by it."""
+    hosts = ["g" * 60 + ".acme.test", "gw.acme.test"]
+    with serving(tmp_path / "data") as server:
+        owner = Owner(server)
+        owner.create()
+        tls = owner.signed(owner.post(tls_csr=True)["tls-csr"], hosts=hosts)
+        owner.change({"tls-crt": pem(tls)})
+        csrs = owner.post(tls_csr=True, est_tls_csr=True)
+        assert described(csrs["tls-csr"]) == (unit("gateway", "acme"), hosts)
+        assert described(csrs["est-tls-csr"]) == (unit("gateway", "acme"), hosts[:1])
+        owner.rotate_tls()
+
+
 # What is refused
 
 
