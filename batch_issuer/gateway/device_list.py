@@ -6,6 +6,8 @@ Sources: fioctl's client (`Device`, `DeviceList`, `DeviceApi`); an empty `last-s
 from __future__ import annotations
 
 import fnmatch
+import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -25,6 +27,9 @@ _PAGE = 1000
 """Devices on a page, at most and unless told otherwise."""
 
 _LAST_PAGE = 10**9
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+"""A Host header whose host is a name or an address (RFC 9110 section 7.2); URLs of the library are made of anything."""
+
 _CHANGES = ("name", "group", "owner")
 
 
@@ -99,9 +104,17 @@ def _page(request: web.Request, gateway: Gateway, *, denied: bool) -> web.Respon
         total, found = len(matching), matching[start : start + limit]
     else:
         total, found = store.count(denied=denied), store.list(denied=denied, limit=limit, offset=start)
-    following = str(request.url.update_query(page=str(page + 1))) if start + limit < total else None
+    following = _place(request, page + 1) if start + limit < total else None
     answer = {"devices": [shown(device, gateway.factory) for device in found], "total": total, "next": following}
     return web.json_response(answer)
+
+
+def _place(request: web.Request, page: int) -> str:
+    """Where another page is; with the host, since fioctl asks there as it stands."""
+    with suppress(ValueError):  # a port that there cannot be
+        if _HOST.fullmatch(request.host):
+            return str(request.url.update_query(page=str(page)))
+    raise Refusal(400, "the header Host must be a host with or without a port, for where the next page is")
 
 
 def _like(device: Device, pattern: str) -> bool:

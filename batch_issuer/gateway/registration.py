@@ -135,9 +135,11 @@ def _check_issuer(gateway: Gateway, certificate: x509.Certificate, what: str) ->
     cas = issuers(certificate, gateway.pki.device_cas)
     if not cas:
         raise Refusal(400, f"{what} must be signed by a device CA of this factory; it is not")
-    if not any(gateway.pki.is_active(ca) for ca in cas):
+    active = [ca for ca in cas if gateway.pki.is_active(ca)]
+    if not active:
         serial = cas[0].serial_number
         raise Refusal(403, f"{what} is signed by the device CA with the serial number {serial}, which is disabled")
+    checks.check_valid(f"the device CA of {what}", max(active, key=lambda ca: ca.not_valid_after_utc), gateway.now())
 
 
 def _kept(
