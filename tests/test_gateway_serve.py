@@ -244,6 +244,24 @@ def test_a_kill_between_the_requests_and_the_certificates_loses_no_key(tmp_path:
 # What is refused at the start
 
 
+def test_a_key_that_is_gone_is_said(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as server:
+        Owner(server).create()
+    [key] = (tmp_path / "data/keys").glob("tls-*.key")
+    kept = key.read_bytes()
+    replace(key, b"nothing")
+    said = "error: the gateway's certificate, key or device CAs cannot be used: OpenSSL says "
+    assert refusal(tmp_path / "data")[0].startswith(said)
+    replace(key, None)
+    assert refusal(tmp_path / "data") == [
+        f"error: the key of the gateway's certificate, tls-crt, cannot be read: {key}: No such file or directory",
+        "hint: put the file back, or begin anew in another --data: the key was made here and is nowhere else",
+    ]
+    replace(key, kept)
+    with serving(tmp_path / "data") as server:
+        assert server.gateway is not None
+
+
 def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

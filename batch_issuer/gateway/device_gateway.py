@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from batch_issuer.gateway.issuers import issuers
+from batch_issuer.gateway.issuers import device_cas_of
 from batch_issuer.gateway.replies import Refusal, unexpected
 from batch_issuer.gateway.store import Conflict
 
@@ -77,7 +77,7 @@ def device_app(gateway: Gateway, root_json: bytes, current: Callable[[], ssl.SSL
 def is_trusted(connection: ssl.SSLObject, cas: Sequence[x509.Certificate]) -> bool:
     """Whether the device at the other end, if it has shown a certificate, goes by one of these device CAs."""
     try:
-        return bool(issuers(_leaf(connection), cas))
+        return bool(device_cas_of(connection, _leaf(connection), cas))
     except Refusal:
         return connection.getpeercert(binary_form=True) is None
 
@@ -89,13 +89,14 @@ def _admitted(gateway: Gateway, connection: ssl.SSLObject | None, *, stale: bool
         Refusal: it is not let in.
     """
     leaf = _leaf(connection)
+    assert connection is not None  # noqa: S101 - or it had no certificate
     uuid = _uuid(leaf)
-    if stale and not issuers(leaf, gateway.pki.device_cas):
+    if stale and not device_cas_of(connection, leaf, gateway.pki.device_cas):
         raise Refusal(403, "the client certificate's device CA is not trusted any more")
     key = leaf.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     known = gateway.store.devices.get(uuid)
     if known is None:
-        known = _created(gateway, leaf, uuid, key)
+        known = _created(gateway, device_cas_of(connection, leaf, gateway.pki.device_cas), leaf, uuid, key)
     elif known.denied:
         raise Refusal(403, f"Device({uuid}) has been deleted")
     elif known.public_key != key:
@@ -123,11 +124,9 @@ def _uuid(leaf: x509.Certificate) -> str:
     return names[0]
 
 
-def _created(gateway: Gateway, leaf: x509.Certificate, uuid: str, key: str) -> Device:
-    if gateway.pki.disabled:  # asking who has signed costs a tenth of a handshake, so only when it matters
-        cas = issuers(leaf, gateway.pki.device_cas)
-        if not any(gateway.pki.is_active(ca) for ca in cas):
-            raise Refusal(403, f"Device({uuid}) cannot be registered: its device CA is disabled")
+def _created(gateway: Gateway, cas: Sequence[x509.Certificate], leaf: x509.Certificate, uuid: str, key: str) -> Device:
+    if not any(gateway.pki.is_active(ca) for ca in cas):
+        raise Refusal(403, f"Device({uuid}) cannot be registered: its device CA is disabled")
     categories = leaf.subject.get_attributes_for_oid(NameOID.BUSINESS_CATEGORY)
     production = any(category.value == "production" for category in categories)
     try:
