@@ -616,6 +616,11 @@ def test_the_list_its_pages_and_filters(tmp_path: Path, pki: Path) -> None:
         assert listed(server, "/ota/devices/?group=thirds&limit=2") == ["dev-000", "dev-003", "dev-006"]
         assert listed(server, "/ota/devices/?name_ilike=DEV-00_") == names
         assert listed(server, "/ota/devices/?name_ilike=%2503") == ["dev-003"]
+        path = f"/ota/devices/{known[5]}/?by-uuid=1"
+        assert server.ask("PATCH", path, {"name": "Pümp STRASSE"}).status == 200
+        for pattern in ("p%C3%BCmp%25", "P%C3%9CMP%20stra%C3%9Fe", "%25_STRASSE"):
+            assert listed(server, f"/ota/devices/?name_ilike={pattern}") == ["Pümp STRASSE"]
+        assert server.ask("PATCH", path, {"name": "dev-005"}).status == 200
         assert listed(server, "/ota/devices/?name_ilike=dev%5C_%25") == []
         assert listed(server, "/ota/devices/?name_ilike=dev*") == []
         refused(server, server.ask("GET", "/ota/devices/?factory=b"), 404, "there is no factory 'b' here")

@@ -402,6 +402,18 @@ def test_a_directory_without_a_bundle_trusts_what_lies_in_it(tmp_path: Path) -> 
         assert new_device(ca_of(pki)).ask(server, root).status == 200
 
 
+def test_a_list_of_revocations_counts_beside_a_full_bundle(tmp_path: Path) -> None:
+    """A directory whose `ca-crt` a kill has kept from following its `ca-crl`: who is revoked is let in by none."""
+    pki = make_pki(tmp_path / "pki")
+    root, full = certificate(pki / "factory_ca.pem"), (pki / "ca-crt").read_bytes()
+    assert run("ca", "revoke-device-ca", pki, "--ca-file", "local-ca.pem").code == 0
+    replace(pki / "ca-crt", full)
+    with serving(tmp_path / "data", "acme", TOKEN, pki) as server:
+        assert server.ask("GET", CERTS).json["ca-crt"] == (pki / "online-crt").read_text()
+        with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
+            new_device(ca_of(pki)).ask(server, root)
+
+
 def test_a_directory_with_another_factorys_ca_is_refused(tmp_path: Path) -> None:
     pki = make_pki(tmp_path / "pki")
     (pki / "ca-crt").unlink()

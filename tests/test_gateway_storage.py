@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 import subprocess
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
 from fioctl import Owner, pem
 from gateways import PATIENCE, TOKEN, command, serving
+from handshakes import Ca, new_device
 from judges import file_system
+from pki import DAY, NOW, make_pki
+
+from batch_issuer.gateway.state import Pki
+from batch_issuer.gateway.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,3 +73,97 @@ def test_a_full_disk_at_the_start_is_no_foreign_database(tmp_path: Path, size: s
         subprocess.run(["mount", "-o", "remount,size=2m", disk], check=True)
         with serving(disk / "data") as server:
             assert server.ask("GET", CERTS).status == 206
+
+
+# What is kept, at every instant
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    (tmp_path / "data").mkdir()
+    with closing(Store(tmp_path / "data/gateway.sqlite", "acme")) as store:
+        yield store
+
+
+def two_pkis(folder: Path) -> list[Pki]:
+    """One, and the one after a rotation of all of it."""
+    found = []
+    for place in range(2):
+        pki = make_pki(folder / f"pki-{place}")
+        root, tls, local, online = (
+            x509.load_pem_x509_certificate((pki / name).read_bytes())
+            for name in ("factory_ca.pem", "tls-crt", "local-ca.pem", "online-crt")
+        )
+        moment = NOW + place * DAY
+        found.append(Pki(root, tls, None, (online, local), frozenset({local.serial_number}), moment, moment))
+    return found
+
+
+def test_a_kill_at_any_statement_leaves_one_pki_whole(tmp_path: Path, store: Store) -> None:
+    """What a kill would leave at each of them is what lies in the folder then."""
+    old, new = two_pkis(tmp_path)
+    store.save_pki(old)
+    statements: list[str] = []
+
+    def note(statement: str) -> None:
+        shutil.copytree(tmp_path / "data", tmp_path / f"left-{len(statements)}")
+        statements.append(statement)
+
+    store._database._connection.set_trace_callback(note)
+    store.save_pki(new)
+    store._database._connection.set_trace_callback(None)
+    assert len(statements) > 8
+    found = []
+    for place in range(len(statements)):
+        with closing(Store(tmp_path / f"left-{place}/gateway.sqlite", "acme")) as left:
+            found.append(left.pki())
+    committed = statements.index("COMMIT") + 1
+    assert found == [old] * committed + [new] * (len(statements) - committed)
+    assert len(found) > committed  # the last is one after the commit
+    assert store.pki() == new
+    assert statements[0] == "PRAGMA synchronous = FULL"
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_is_to_be_durable_is_synced_before_it_is_said(store: Store, durable: bool) -> None:
+    """2 is FULL: SQLite syncs its log with the commit; 1, NORMAL, is for what a power cut may take."""
+    database = store._database
+
+    def level() -> int:
+        [(level,)] = database.execute("PRAGMA synchronous")
+        return int(level)
+
+    with database.transaction(durable=durable):
+        assert level() == (2 if durable else 1)
+    assert level() == 1
+
+
+def test_what_cannot_be_saved_is_not_used(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as server:
+        owner = Owner(server)
+        owner.create()
+        before, device = owner.get(), new_device(Ca(owner.local.certificate, owner.local.key))
+        with closing(sqlite3.connect(tmp_path / "data/gateway.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # nobody else writes now
+            revoked = {owner.local.certificate.serial_number: x509.ReasonFlags.privilege_withdrawn}
+            assert owner.patch({"ca-revoke-crl": owner.crl(revoked)}).status == 500
+            assert owner.get() == before
+            other.execute("ROLLBACK")
+        assert device.ask(server, owner.root).status == 200
+
+
+def test_what_cannot_be_used_is_not_saved(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as server:
+        owner = Owner(server)
+        owner.create()
+        before, known = owner.get(), set((tmp_path / "data/keys").iterdir())
+        tls = owner.signed(owner.post(tls_csr=True)["tls-csr"])
+        [key] = set((tmp_path / "data/keys").iterdir()) - known
+        key.chmod(0o600)
+        key.write_bytes(b"nothing")
+        answer = owner.patch({"tls-crt": pem(tls)})
+        assert (answer.status, answer.msg[:51]) == (400, "the gateway's certificate, key or device CAs cannot")
+        assert owner.get() == before
+    with serving(tmp_path / "data") as server:
+        owner.server = server
+        assert owner.get() == before
