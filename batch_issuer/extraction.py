@@ -16,6 +16,7 @@ from batch_issuer.bundles.directory import write_device
 from batch_issuer.bundles.format import bundle_format
 from batch_issuer.devices import is_uuid
 from batch_issuer.errors import BundleError, OutputError, RefusedError
+from batch_issuer.figures import listed
 from batch_issuer.files import make_directories, make_directory, sync_directory, sync_filesystem
 from batch_issuer.output.folder import BUNDLES, OutputFolder
 from batch_issuer.output.manifest import placed_rows
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["extract"]
 
 _BATCH = 5000
-_SHOWN = 5
 
 
 def extract(
@@ -135,8 +135,7 @@ def _places(folder: OutputFolder, record: RunRecord, wanted: list[str] | None) -
     if wanted is not None:
         missing = sorted(set(wanted) - {uuid for found in places.values() for uuid in found})
         if missing:
-            listed = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if missing[_SHOWN:] else "")
-            raise RefusedError(f"not issued by this run: {listed}", hint="the output manifest lists what is")
+            raise RefusedError(f"not issued by this run: {listed(missing)}", hint="the output manifest lists what is")
     return places
 
 

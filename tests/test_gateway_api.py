@@ -318,11 +318,11 @@ REFUSED_ROOTS: dict[str, tuple[Callable[[Owner], object], str]] = {
     ),
     "factory": (
         lambda o: pem(Owner(o.server, "other").root),
-        "root-crt must have the factory as its one organizational unit, 'acme'; it has 'other'",
+        "root-crt must have the factory as its one organizational unit (OU), 'acme'; it has 'other'",
     ),
     "no factory": (
         lambda o: certificate(o, subject=name("Factory-CA", [])),
-        "root-crt must have the factory as its one organizational unit, 'acme'; it has none",
+        "root-crt must have the factory as its one organizational unit (OU), 'acme'; it has none",
     ),
     "leaf": (
         lambda o: certificate(o, constraints=CA_FALSE),

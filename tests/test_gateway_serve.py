@@ -21,7 +21,7 @@ from fioctl import Owner
 from gateways import PATIENCE, TOKEN, command, serving, start
 from handshakes import Ca, anybody, ask, ca_of, connected, new_device
 from judges import run
-from pki import NOW, make_ca_dir, make_pki
+from pki import EXPIRED, NOT_YET, NOW, SERVERS, VALID, make_ca_dir, make_certificate, make_pki, name, p256
 
 from batch_issuer.ceremony.create import create_pki
 
@@ -454,8 +454,32 @@ def test_a_directory_that_is_none_is_refused(tmp_path: Path) -> None:
     pki = make_pki(tmp_path / "pki")
     replace(pki / "gateway/tls.key", (other / "gateway/tls.key").read_bytes())
     assert refusal(tmp_path / "data", pki=pki) == [f"error: {pki}/gateway has no tls.key that belongs to tls-crt"]
+    for odd, said in odd_servers(pki, other).items():
+        replace(pki / "tls-crt", odd)
+        [line] = refusal(tmp_path / "data", pki=pki)[:1]
+        assert line.startswith(f"error: tls-crt {said}")
     replace(pki / "ca-crl", b"nothing")
     assert refusal(tmp_path / "data", pki=pki) == ["error: ca-crl must be one PEM X509 CRL; its PEM blocks are: none"]
+
+
+def odd_servers(pki: Path, other: Path) -> dict[bytes, str]:
+    """Certificates of a server that is none of the directory's now, and what is said of them."""
+    root, stranger = ca_of(pki, "factory_ca"), ca_of(other, "factory_ca")
+    cases = {"was valid until ": (root, EXPIRED), "is not valid before ": (root, NOT_YET), "must be": (stranger, VALID)}
+    return {
+        make_certificate(
+            name("gw", ("acme",)),
+            p256(),
+            by.certificate.subject,
+            by.key,
+            window=window,
+            constraints=None,
+            usage=("digital_signature",),
+            purposes=SERVERS,
+            hosts=("gw.example.com",),
+        ).public_bytes(Encoding.PEM): said
+        for said, (by, window) in cases.items()
+    }
 
 
 def test_a_device_ca_key_that_cannot_be_used_is_only_warned_of(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ A refusal is a line of text, as dg-satellite's are. In the order of the checks:
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -19,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from batch_issuer.devices import is_uuid
 from batch_issuer.gateway.issuers import device_cas_of
 from batch_issuer.gateway.replies import Refusal, unexpected
 from batch_issuer.gateway.store import Conflict
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from batch_issuer.gateway.store import Device
 
 __all__ = ["device_app", "is_trusted"]
-
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 def device_app(gateway: Gateway, root_json: bytes, current: Callable[[], ssl.SSLContext | None]) -> web.Application:
@@ -119,7 +117,7 @@ def _leaf(connection: ssl.SSLObject | None) -> x509.Certificate:
 
 def _uuid(leaf: x509.Certificate) -> str:
     names = [str(name.value) for name in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    if len(names) != 1 or not _UUID.fullmatch(names[0]):
+    if len(names) != 1 or not is_uuid(names[0]):
         raise Refusal(403, "the client certificate's common name must be a UUID")
     return names[0]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from batch_issuer.authority.names import text_fault
+from batch_issuer.figures import listed
 from batch_issuer.gateway.certificate_api import check_factory
 from batch_issuer.gateway.replies import Refusal, read_object, text
 from batch_issuer.gateway.state import USER_ID
@@ -172,7 +173,9 @@ def _changed(gateway: Gateway, device: Device, body: dict[str, Any]) -> dict[str
         Conflict: the name is another device's.
     """
     if not body or not body.keys() <= set(_CHANGES):
-        raise Refusal(400, f"a change has some of {', '.join(_CHANGES)} and nothing else; this has {_list(body)}")
+        raise Refusal(
+            400, f"a change has some of {', '.join(_CHANGES)} and nothing else; this has {listed(map(repr, body))}"
+        )
     values = {field: text(body, field) for field in body}
     for field, value in values.items():
         if value is not None and (fault := text_fault(value)):
@@ -185,7 +188,3 @@ def _changed(gateway: Gateway, device: Device, body: dict[str, Any]) -> dict[str
     gateway.store.devices.change(device.uuid, name=name, group=group)
     changed = gateway.store.devices.get(device.uuid)
     return shown(changed or device, gateway.factory)
-
-
-def _list(body: dict[str, Any]) -> str:
-    return ", ".join(repr(field[:40]) for field in list(body)[:5]) or "none"

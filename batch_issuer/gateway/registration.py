@@ -4,8 +4,9 @@
 registration server's on a factory floor: without a token, signed by local-ca. `PUT /ota/devices/` is how such a server,
 or whoever has issued certificates, tells the factory of a device.
 
-Who asks again with the same key gets the same answer, so a lost answer costs nothing; another key under a known UUID
-is a conflict, because the device gateway would not let it in.
+Who asks again with the same key is let in again, so a lost answer costs nothing: a request is answered by another
+certificate for that key, valid beside the one before, a certificate by the device as it is known. Another key under a
+known UUID is a conflict, because the device gateway would not let it in.
 """
 
 from __future__ import annotations
