@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID
 from fioctl import FIRST, MINUTES, Owner, pem
@@ -312,6 +313,10 @@ REFUSED_ROOTS: dict[str, tuple[Callable[[Owner], object], str]] = {
         lambda o: pem(o.root) * 2,
         "root-crt must hold one PEM certificate; its PEM blocks are: CERTIFICATE, CERTIFICATE",
     ),
+    "seven": (
+        lambda o: pem(o.root) * 7,
+        f"root-crt must hold one PEM certificate; its PEM blocks are: {'CERTIFICATE, ' * 4}CERTIFICATE and 2 more",
+    ),
     "base64": (
         lambda _: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         "root-crt must be a certificate as RFC 5280 has it; it is not",
@@ -398,6 +403,20 @@ REFUSED_CHANGES: dict[str, tuple[Callable[[Owner], dict[str, object]], str]] = {
             "tls-crt": pem(make_certificate(name("gw", ["acme"]), p256(), o.root.subject, o.key, hosts=["gw.test"]))
         },
         "tls-crt must certify the key of a request for it by this server; it certifies another key",
+    ),
+    "tls on another curve": (
+        lambda o: {
+            "tls-crt": pem(
+                make_certificate(
+                    name("gw", ["acme"]),
+                    ec.generate_private_key(ec.SECP384R1()),
+                    o.root.subject,
+                    o.key,
+                    hosts=["gw.test"],
+                )
+            )
+        },
+        "tls-crt must certify a P-256 key; it certifies secp384r1",
     ),
     "tls of the est key": (
         lambda o: {"tls-crt": tls(o, est=True)},
