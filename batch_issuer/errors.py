@@ -18,7 +18,9 @@ __all__ = [
     "AuthorityError",
     "BatchIssuerError",
     "BundleError",
+    "IdentityError",
     "Interrupted",
+    "LedgerError",
     "ManifestError",
     "OutputError",
     "RefusedError",
@@ -69,8 +71,16 @@ class RequestError(RefusedError):
         self.code = code
 
 
+class IdentityError(RefusedError):
+    """A sealed part is sealed to none of the identities that were given."""
+
+
 class OutputError(RefusedError):
     """The output folder cannot take, or does not hold, this run."""
+
+
+class LedgerError(RefusedError):
+    """The ledger is none, is damaged, or says that what was asked was done or is being done by another run."""
 
 
 class RowsRejectedError(BatchIssuerError):

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from batch_issuer.bundles.contents import CERTIFICATE, FILE_MODES, PRIVATE_KEY, ROOT
 from batch_issuer.bundles.directory import write_device
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.devices import is_uuid
 from batch_issuer.errors import BundleError, OutputError, RefusedError
 from batch_issuer.figures import listed
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from batch_issuer.bundles.contents import Bundle
+    from batch_issuer.bundles.format import BundleFormat
+    from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.record import RunRecord
 
     _Places: TypeAlias = dict[str, dict[str, bool]]
@@ -45,6 +47,7 @@ def extract(
     device_uuids: Sequence[str] | None,
     to: Path,
     *,
+    identities: AgeIdentities | None = None,
     warn: Callable[[str], None],
     advance: Callable[[int], None] = lambda _: None,
 ) -> int:
@@ -56,17 +59,20 @@ def extract(
         out: the run's output folder.
         device_uuids: which devices, in either case; None for all.
         to: the folder for them; made if it is not there.
+        identities: what opens sealed bundles.
         warn: told what is wrong with how a bundle is stored.
         advance: told how many more are there.
 
     Raises:
         OutputError: there is no run, or its manifest is damaged.
-        RefusedError: a device is not in the run, or has a folder in `to` already.
+        RefusedError: a device is not in the run, or has a folder in `to` already; bundles are sealed and there is no
+            identity, or no right one.
         BundleError: a bundle is missing or damaged.
         OSError: `to` cannot be written.
     """
     folder = OutputFolder(out)
     record = read_record(folder.record)
+    stored = readable_format(record.format, record.seal_to, identities)
     wanted = None if device_uuids is None else _checked(device_uuids)
     places = _places(folder, record, wanted)
     if not folder.summary.exists():
@@ -78,7 +84,7 @@ def extract(
         raise OutputError(f"the folder {to} cannot be made: {error.strerror}") from None
     done = 0
     with _staging(to) as staging:
-        for bundles in _batches(_wanted_bundles(folder, record, places, warn)):
+        for bundles in _batches(_wanted_bundles(folder, stored, places, warn)):
             _write(bundles, staging, to)
             done += len(bundles)
             advance(len(bundles))
@@ -149,9 +155,8 @@ def _keeps_key(rows: pa.Table, record: RunRecord) -> list[bool]:
 
 
 def _wanted_bundles(
-    folder: OutputFolder, record: RunRecord, places: _Places, warn: Callable[[str], None]
+    folder: OutputFolder, stored: BundleFormat, places: _Places, warn: Callable[[str], None]
 ) -> Iterator[Bundle]:
-    stored = bundle_format(record.format)
     for location, uuids in places.items():
         left = dict(uuids)
         for bundle in stored.read(folder.bundles, location):

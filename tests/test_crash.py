@@ -15,12 +15,12 @@ from random import Random
 import audit
 import pytest
 import runs
-from crash_matrix import SIGNER
+from crash_matrix import SEALED, SIGNER, new_recipient
 from cryptography import x509
 from csrs import csr_manifest, forms_of, spki_of
 from pki import make_pki
 
-FORMATS = ("dir", "tar", "parquet")
+FORMATS = ("dir", "tar", "parquet", "tar sealed", "parquet sealed")
 RANDOM_KILLS = int(os.environ.get("BATCH_ISSUER_CHAOS", "8"))
 HERE = Path(__file__).parent
 
@@ -69,22 +69,31 @@ def test_the_audit_finds_an_order_that_is_wrong(flaw: str, pki: Path, tmp_path: 
     assert matrix("tar", pki, tmp_path, flaw)["failures"] != []
 
 
+def test_the_audit_finds_a_part_that_is_sealed_too_late(pki: Path, tmp_path: Path) -> None:
+    """The file in the clear is gone before the run goes on: only a kill in between shows it."""
+    assert matrix("tar sealed", pki, tmp_path, "clear-first")["failures"] != []
+
+
 @pytest.mark.parametrize("bundle_format", FORMATS)
 def test_killed_at_random_instants(bundle_format: str, pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
     """The whole process group of the real program, again and again, each time resumed."""
     random = Random(bundle_format)
     manifest, lots = tmp_path / "devices.parquet", 0
     wanted = runs.write_manifest(manifest, 4000)
+    stored_as, sealed, _ = bundle_format.partition(SEALED)
+    seal = ["--seal-to", new_recipient(tmp_path)] if sealed else []
     kills, before = 0, dict[str, str]()
     out = tmp_path / "out-0"
     while kills < RANDOM_KILLS:
-        options = ["--format", bundle_format, "--part-size", "100", "--workers", "2", "--resume", "-q"]
+        options = ["--format", stored_as, "--part-size", "100", "--workers", "2", "--resume", "-q", *seal]
         process = runs.start(runs.issue_arguments(manifest, pki, out, *options))
         time.sleep(random.uniform(0.0, 1.2))
         if process.poll() is None:
             runs.kill_group(process)
             kills += 1
             now = audit.check_interrupted(out) if out.exists() else {}
+            if sealed and out.exists():
+                audit.check_no_clear_key(out)
             assert before.items() <= now.items(), "a resumed run lost or changed what was issued"
             before = now
         else:

@@ -16,7 +16,7 @@ from batch_issuer.batch.claim import share_worker_lock
 from batch_issuer.batch.spill import PlanReader
 from batch_issuer.batch.terms import device_issuance, sota_settings
 from batch_issuer.bundles.contents import PartBundles, certificate_pem
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.sealed import writable_format
 from batch_issuer.bundles.sota import sota_toml
 from batch_issuer.columns import fixed_text_values
 from batch_issuer.devices import UUID_LENGTH, CertificateDer
@@ -87,7 +87,7 @@ class _PartWorker:
         self._folder, self._record, self._resumed = work.folder, work.record, work.resumed
         self._lock = share_worker_lock(work.folder)
         self._plan = PlanReader(work.folder.plan)
-        self._format = bundle_format(work.record.format)
+        self._format = writable_format(work.record.format, work.record.seal_to)
         self._sota = sota_settings(work.record)
         self._root = CertificateDer(work.issuer.root)
         self._window = (work.record.starts, work.record.ends)

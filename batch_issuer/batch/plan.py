@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from batch_issuer import __version__, profiles
 from batch_issuer.batch.hosts import choose_hosts
 from batch_issuer.batch.rows import read_rows
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.recipients import checked_recipients
+from batch_issuer.bundles.sealed import writable_format
 from batch_issuer.errors import ManifestError, RefusedError, RowsRejectedError
 from batch_issuer.files import PRIVATE_MODE, write_all
 from batch_issuer.manifest.reading import Manifest
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from batch_issuer.authority.batch_signer import BatchSigner
     from batch_issuer.authority.issuer import Issuer
+    from batch_issuer.batch.ledgering import RunLedger
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.batch.rows import RowsRead
     from batch_issuer.devices import Rejection
@@ -46,6 +48,7 @@ _AS_ASKED = (
     "days",
     "backdate",
     "production",
+    "reissue",
     "with_certificates",
     "spreadsheet_safe",
 )
@@ -112,6 +115,7 @@ def make_plan(
     now: datetime,
     spill: Path | None,
     signer: BatchSigner | None = None,
+    ledger: RunLedger | None = None,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Plan:
     """Read and check the whole manifest, fix the run's record.
@@ -123,24 +127,26 @@ def make_plan(
         now: UTC.
         spill: where the accepted rows go, part by part; None for a dry run.
         signer: who signs the output, checked; None for nobody.
+        ledger: what earlier runs have issued; None for a run without.
         notify: told, in a sentence, what takes long.
 
     Raises:
         ManifestError: the manifest as a file is not usable.
         RowsRejectedError: rows are rejected and the run is not to go on without them, or none is left.
-        RefusedError: an option is not usable.
+        RefusedError: an option is not usable, or an unfinished run in the ledger holds one of the devices.
         RunFailedError: workers that check CSRs died again and again.
         OSError: the spill cannot be written.
     """
-    bundle_format(request.format)
     with Manifest(file, request.manifest_name, reserved=_RESERVED) as manifest:
+        seal_to = checked_recipients(request.seal_to)
+        writable_format(request.format, seal_to)  # refuses what cannot be
         has_column = "hardware_id" in manifest.layout.roles
         sota, warnings = choose_hosts(request, issuer.hosts, has_hardware_column=has_column)
         kind = request.manifest_format or manifest.kind
         if kind == "csv" and manifest.types is not None:
             _check_csv_types(manifest)
         rules = RowRules(hardware_id_required=sota is not None and request.hardware_id is None)
-        rows = read_rows(manifest, rules, request, factory=issuer.factory, spill=spill, notify=notify)
+        rows = read_rows(manifest, rules, request, factory=issuer.factory, spill=spill, ledger=ledger, notify=notify)
     if rows.rejections and (not request.skip_rejects or rows.accepted == 0):
         raise _rejected(rows)
     if request.device_hsm:
@@ -158,6 +164,7 @@ def make_plan(
         ca_name=issuer.name,
         ca_certificate=_pem(issuer.certificate),
         root_certificate=_pem(issuer.root),
+        ledger_run=None if ledger is None else ledger.id,
         signer=None if signer is None else signer.name,
         signer_certificate=None if signer is None else signer.certificate_pem(),
         not_before=format_time(window.not_before),
@@ -167,11 +174,13 @@ def make_plan(
         hardware_id=sota.hardware_id if sota else None,
         tag=sota.tag if sota else None,
         device_hsm_module=sota.device_hsm_module if sota else None,
+        seal_to=seal_to,
         manifest_format=kind,
         **{name: getattr(request, name) for name in _AS_ASKED},
     )
-    signing = () if signer is None else signer.warnings
-    return Plan(record, rows.rejections, [*issuer.warnings, *signing, *warnings, *_renamings(manifest), *clamped])
+    means = [*issuer.warnings, *(() if signer is None else signer.warnings)]
+    again = [] if ledger is None else ledger.warnings()
+    return Plan(record, rows.rejections, [*means, *warnings, *_renamings(manifest), *clamped, *again])
 
 
 def _renamings(manifest: Manifest) -> list[str]:

@@ -20,8 +20,11 @@ class RunRequest:
         pki: the PKI directory.
         ca_name: the device CA in it.
         out: the output folder.
+        ledger: the ledger across runs; None for none.
+        reissue: issue devices that the ledger knows to be issued.
         sign_with: the signer of the output in the PKI directory; None leaves it unsigned.
         format: how bundles are stored.
+        seal_to: age recipients that each part is encrypted to, before it is written; empty leaves them unsealed.
         workers: processes.
         part_size: devices per part.
         days: validity, clamped to the CA's.
@@ -44,8 +47,11 @@ class RunRequest:
     pki: Path
     ca_name: str = "local-ca"
     out: Path
+    ledger: Path | None = None
+    reissue: bool = False
     sign_with: str | None = None
     format: str = "dir"
+    seal_to: tuple[str, ...] = ()
     workers: int
     part_size: int = 5000
     days: int = 7300

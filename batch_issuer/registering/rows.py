@@ -6,10 +6,11 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_issuer.bundles.contents import CERTIFICATE
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.errors import BundleError, OutputError
 from batch_issuer.output.folder import BUNDLES
 from batch_issuer.output.manifest import placed_rows
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from batch_issuer.bundles.contents import Bundle
+    from batch_issuer.bundles.format import BundleFormat
+    from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
     from batch_issuer.registering.journal import RegisteredRows
@@ -93,7 +96,7 @@ def issued_devices(folder: OutputFolder, record: RunRecord) -> Iterator[IssuedRo
 
 
 def registrants(
-    folder: OutputFolder, record: RunRecord, known: RegisteredRows
+    folder: OutputFolder, record: RunRecord, known: RegisteredRows, identities: AgeIdentities | None = None
 ) -> Generator[Registrant | int, None, None]:
     """The devices that are to be registered, in the manifest's order; among them numbers: so many were passed over.
 
@@ -103,12 +106,13 @@ def registrants(
         folder: the run's.
         record: what was asked.
         known: which devices the API has.
+        identities: what opens sealed bundles, where the manifest has no certificates.
 
     Raises:
         OutputError: the manifest is missing or damaged, or contradicts what is known.
         BundleError: a certificate cannot be read, or is another than the manifest says.
     """
-    certificates = _Certificates(folder, record)
+    certificates = _Certificates(folder, record, identities)
     skipped = 0
     for device in issued_devices(folder, record):
         if not known.has(device.row, device.device_uuid):
@@ -143,9 +147,10 @@ class _Certificates:
     Bundles have private keys as well; of what is read only the certificate is kept.
     """
 
-    def __init__(self, folder: OutputFolder, record: RunRecord) -> None:
+    def __init__(self, folder: OutputFolder, record: RunRecord, identities: AgeIdentities | None) -> None:
         self._folder = folder
-        self._stored = bundle_format(record.format)
+        self._record = record
+        self._identities = identities
         self._hint = _VERIFY if folder.summary.exists() else _RESUME
         self._location = ""
         self._bundles: Iterator[Bundle] = iter(())
@@ -168,6 +173,10 @@ class _Certificates:
                 hint=self._hint,
             )
         return text.decode()
+
+    @cached_property
+    def _stored(self) -> BundleFormat:
+        return readable_format(self._record.format, self._record.seal_to, self._identities)
 
     def _stored_certificate(self, device: IssuedRow) -> bytes:
         if device.location != self._location:
