@@ -82,6 +82,14 @@ def openssl(device: str, password: bytes, *options: str) -> subprocess.Completed
     return subprocess.run(command, input=password + b"\n", capture_output=True, check=False)
 
 
+def staged_part() -> Path:
+    """Where the first part was staged, made again, as a kill would leave it that comes before it is published."""
+    metadata = pa.ipc.open_file(Path("issued/.run/commits/part-00000.arrow").read_bytes()).schema.metadata
+    folder = Path(f"issued/.run/staging/part-00000.{metadata[b'batch_issuer.attempt'].decode()}/part-00000")
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
+
+
 def verified(*options: str) -> Any:
     ran = run("verify", "issued", "--pki", "pki", "--workers", "1", "--json", "-q", *options)
     assert ran.code in (0, 4), ran.err
@@ -271,9 +279,9 @@ def test_another_password_is_refused_when_a_run_is_resumed(published: bool, monk
     """The bundles themselves tell, wherever the kill left them; nothing is kept that a password could be guessed by."""
     interrupted_run(monkeypatch, MANIFEST, *ONE)
     if not published:
-        Path("issued/.run/staging/part-00000").mkdir(mode=0o700)
+        staged = staged_part()
         for path in Path("issued/bundles").iterdir():
-            path.rename(Path("issued/.run/staging/part-00000") / path.name)
+            path.rename(staged / path.name)
     before = {path: path.read_bytes() for path in Path("issued").rglob("*.p12")}
     assert len(before) == 3
     for dry in ((), ("--dry-run",)):
@@ -314,8 +322,7 @@ def test_an_unfinished_run_is_opened_by_the_passwords_of_its_commits(monkeypatch
 
 def test_a_file_that_somebody_put_in_the_place_of_a_bundle_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted_run(monkeypatch, MANIFEST, *ONE)
-    staged = Path("issued/.run/staging/part-00000")
-    staged.mkdir(mode=0o700)
+    staged = staged_part()
     p12(UUIDS[0]).rename(staged / f"{UUIDS[0]}.p12")
     p12(UUIDS[0]).write_bytes(b"somebody's")
     ran = issue(MANIFEST, *ONE, "--resume")

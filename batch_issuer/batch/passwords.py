@@ -74,9 +74,10 @@ def check_resumed_password(folder: OutputFolder, before: RunRecord | None, passw
     if index is None:
         return
     stored = bundle_format(before.format, lambda _: password)
-    device_uuids = read_commit(folder.commit(index)).rows["device_uuid"].to_pylist()[:_LOOKED_AT]
-    for location in stored.locations(part_name(index), [uuid.encode() for uuid in device_uuids]):
-        for place in (folder.bundles, folder.staging / part_name(index)):
+    commit, name = read_commit(folder.commit(index)), part_name(index)
+    device_uuids = commit.rows["device_uuid"].slice(0, _LOOKED_AT).to_pylist()
+    for location in stored.locations(name, [uuid.encode() for uuid in device_uuids]):
+        for place in (folder.bundles, folder.attempt(index, commit.attempt) / name):
             if (place / location).exists():
                 try:
                     next(stored.read(place, location))

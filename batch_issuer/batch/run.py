@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
+from batch_issuer.batch.attempts import sweep_attempts
 from batch_issuer.batch.claim import Claim
 from batch_issuer.batch.finish import finish_run, finished_before
 from batch_issuer.batch.ledgering import open_run_ledger
@@ -197,6 +198,9 @@ class _Run:
         """2 to 4, by the workers; a committed part comes back at once, published. Returns when they were ready."""
         for place in (self._folder.staging, self._folder.commits, self._folder.bundles):
             _make_once(place)
+        if self._claim.resuming:
+            with self._claim.alone():
+                sweep_attempts(self._folder)
         sync_directory(self._folder.work)
         sync_directory(self._folder.path)
         self._observer.begin(self._record.accepted)

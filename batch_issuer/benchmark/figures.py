@@ -22,6 +22,7 @@ __all__ = [
     "P12",
     "P12_LOOP",
     "P12_RANDOM",
+    "SEALED",
     "Figures",
     "Limit",
     "Round",
@@ -52,6 +53,9 @@ C_SIGN = "C_Sign loop"
 C_SIGN_COPY = "C_Sign loop, copy"
 """The same with the session's copy of the key, which SoftHSM signs with faster."""
 
+SEALED = " sealed"
+"""What the name of a format ends with that is measured with its parts sealed to one recipient."""
+
 _RATE = "devices_per_second"
 
 Figures: TypeAlias = dict[str, float]
@@ -81,7 +85,7 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def summarise(rounds: Sequence[Round]) -> Summary:
-    """Every figure's spread over the rounds, with the ratios to its floors, `of_floor`, `of_bare_loop` and so on."""
+    """Every figure's spread over the rounds, with the ratios to its floors, `of_floor` and so on, and `of_unsealed`."""
     complete = [_with_ratios(one) for one in rounds]
     return {
         name: {figure: spread(one[name][figure] for one in complete) for figure in figures}
@@ -96,6 +100,9 @@ def _with_ratios(one: Round) -> Round:
         for floor, ratio in ((FLOOR, "of_floor"), (C_SIGN, "of_c_sign"), (P12_LOOP, "of_p12_loop")):
             if floor in one and name != floor and _RATE in figures:
                 figures[ratio] = figures[_RATE] / one[floor][_RATE]
+        unsealed = name.removesuffix(SEALED)
+        if unsealed != name and unsealed in one:
+            figures["of_unsealed"] = figures[_RATE] / one[unsealed][_RATE]
         if BARE_LOOP in one and name == "dir":
             figures["of_bare_loop"] = figures[_RATE] / one[BARE_LOOP][_RATE]
     return extended

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from batch_issuer.errors import BundleError
@@ -72,7 +73,8 @@ class SeparateFormat(ABC):
                 os.close(source)
         finally:
             os.close(target)
-        os.rmdir(staging / part_name)
+        with suppress(FileNotFoundError):  # another process published the part, too
+            os.rmdir(staging / part_name)
 
     def locations(self, part_name: str, device_uuids: Sequence[bytes]) -> list[str]:  # noqa: ARG002 - the format's seam
         """Each device's entry."""

@@ -55,6 +55,7 @@ _HELP = {
     "format": "How bundles are stored.",
     "p12_password_file": "The password of all .p12 bundles; also $BATCH_ISSUER_P12_PASSWORD, or a prompt.",
     "p12_random_passwords": "Make a password for each .p12 bundle, listed in p12-passwords.csv.",
+    "seal_to": "Encrypt each part to this age recipient before it is written; may be repeated.",
     "part_size": "Devices per part: the unit of work, commit and resume.",
     "days": "Validity, never beyond the CA's.",
     "backdate": "How far notBefore lies back, for devices whose clock is slow.",
@@ -85,6 +86,7 @@ _HELP = {
 @click.option("--format", type=click.Choice(_FORMATS), default="dir", show_default=True, help=_HELP["format"])
 @click.option("--p12-password-file", type=FILE, help=_HELP["p12_password_file"])
 @click.option("--p12-random-passwords", is_flag=True, help=_HELP["p12_random_passwords"])
+@click.option("--seal-to", metavar="RECIPIENT", multiple=True, help=_HELP["seal_to"])
 @workers_option
 @click.option("--part-size", type=_PART_SIZE, default=5000, show_default=True, help=_HELP["part_size"])
 @click.option("--days", type=click.IntRange(1, 36_500), default=7300, show_default=True, help=_HELP["days"])
@@ -126,7 +128,8 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
     forbid_core_dumps()
     options["p12_passwords"], p12_password = _p12(options)
     if not dry:
-        modules = (*_WORKER_MODULES, *([_HSM_MODULE] if options["token"] else []))
+        needed = {_HSM_MODULE: options["token"], "pyrage": options["seal_to"]}
+        modules = (*_WORKER_MODULES, *(module for module, asked in needed.items() if asked))
         prepare_workers(modules)  # they import while this process reads and checks
     from batch_issuer.batch.dry_run import dry_run
     from batch_issuer.batch.request import RunRequest
@@ -185,6 +188,8 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
         lines.append(
             f"  reissued  {counted(summary.reissued, 'device')}; gateways that know a device by another key answer 502"
         )
+    if request.seal_to:
+        lines.append(f"  sealed    to {counted(len(set(request.seal_to)), 'recipient')}; --identity FILE opens them")
     if summary.signer is not None:
         lines.append(f"  signed    {summary.out}/SHA256SUMS.sig, by {summary.signer}")
     if verbose:

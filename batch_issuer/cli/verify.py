@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command
-from batch_issuer.cli.options import FOLDER, json_option, verbosity_options, workers_option
+from batch_issuer.cli.options import FOLDER, identity_option, json_option, verbosity_options, workers_option
 from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
@@ -38,6 +38,7 @@ _FOUND = 4
 )
 @click.option("--ca-name", metavar="NAME", show_default="the run's", help="Which device CA of it issued the run.")
 @click.option("--signed-by", metavar="NAME", help="Which signer of it must have signed the run.")
+@identity_option
 @p12_options
 @workers_option
 @json_option
@@ -48,6 +49,7 @@ def verify(
     pki: Path | None,
     ca_name: str | None,
     signed_by: str | None,
+    identity_files: tuple[Path, ...],
     passwords: PasswordOf | None,
     workers: int,
     as_json: bool,
@@ -66,6 +68,7 @@ def verify(
     and over the whole run that nothing is there twice, missing or unknown. Exit code 4 when something is found.
     """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
     from batch_issuer.cli.progress import Progress
+    from batch_issuer.cli.secrets import identities_of
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import read_record
     from batch_issuer.verification.run import verify_run
@@ -73,13 +76,15 @@ def verify(
     progress = Progress(quiet=quiet, verb="verified")
     record = read_record(OutputFolder(out).record)
     anchors = _anchors(pki, ca_name, signed_by, record, progress)
+    identities = identities_of(identity_files, progress.warn)
     progress.begin(record.accepted)
     try:
         report = verify_run(
             out,
             anchors=anchors,
-            passwords=passwords,
             workers=workers,
+            identities=identities,
+            passwords=passwords,
             progress=progress.advance,
             notify=progress.warn,
         )

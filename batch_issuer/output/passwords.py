@@ -80,7 +80,7 @@ def read_passwords(folder: OutputFolder, record: RunRecord, path: Path | None = 
     """
     if path is None and not folder.summary.exists():
         commits = (folder.commit(index) for index in range(record.parts))
-        lines = [read_commit(commit, passwords=True).passwords for commit in commits if commit.exists()]
+        lines = [read_commit(commit).passwords for commit in commits if commit.exists()]
         return _parsed(_HEADER + b"".join(lines), str(folder.commits))
     where = path or folder.passwords
     try:

@@ -42,6 +42,7 @@ class RunRecord:
         format: how bundles are stored.
         p12_passwords: of format p12, `run` when all bundles have the one password that was given, `device` when one was
             made for each; None for other formats. Never a password itself, nor what could be used to guess it.
+        seal_to: age recipients that each part is encrypted to, sorted; empty when parts are not sealed.
         part_size: devices per part.
         days: validity asked for.
         backdate: seconds that notBefore was asked to lie back.
@@ -77,6 +78,7 @@ class RunRecord:
     signer_certificate: str | None
     format: str
     p12_passwords: str | None
+    seal_to: tuple[str, ...]
     part_size: int
     days: int
     backdate: int
@@ -149,6 +151,7 @@ def read_record(path: Path) -> RunRecord:
                 f"{path} has format version {version}, expected {_FORMAT_VERSION}",
                 hint="use the version of batch-issuer that began this run",
             )
+        values["seal_to"] = tuple(values["seal_to"])
         record = RunRecord(**values)
         _check_types(record)
     except (FileNotFoundError, NotADirectoryError):
@@ -159,11 +162,19 @@ def read_record(path: Path) -> RunRecord:
 
 
 def _check_types(record: RunRecord) -> None:
-    kinds = {"str": (str,), "int": (int,), "bool": (bool,), "str | None": (str, type(None))}
+    kinds = {
+        "str": (str,),
+        "int": (int,),
+        "bool": (bool,),
+        "str | None": (str, type(None)),
+        "tuple[str, ...]": (tuple,),
+    }
     for field in fields(record):
         value = getattr(record, field.name)
         if type(value) not in kinds[str(field.type)]:
             raise ValueError(f"{field.name} is of the wrong type")
+    if not all(type(recipient) is str for recipient in record.seal_to):
+        raise ValueError("seal_to is of the wrong type")
     if record.part_size < 1 or not 0 <= record.csr_rows <= record.accepted <= record.rows:
         raise ValueError("its counts contradict each other")
     parse_time(record.not_before), parse_time(record.not_after)
