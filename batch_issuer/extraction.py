@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -15,10 +14,12 @@ import pyarrow.compute as pc
 from batch_issuer.bundles.contents import CERTIFICATE, FILE_MODES, PRIVATE_KEY, ROOT
 from batch_issuer.bundles.directory import write_device
 from batch_issuer.bundles.sealed import readable_format
+from batch_issuer.devices import is_uuid
 from batch_issuer.errors import BundleError, OutputError, RefusedError
+from batch_issuer.figures import listed
 from batch_issuer.files import make_directories, make_directory, sync_directory, sync_filesystem
 from batch_issuer.output.folder import BUNDLES, OutputFolder
-from batch_issuer.output.manifest import issued_rows
+from batch_issuer.output.manifest import placed_rows
 from batch_issuer.output.record import read_record
 from batch_issuer.output.rows import KEY_BROUGHT, KEY_ORIGIN_COLUMN
 
@@ -38,10 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["extract"]
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_PACKED_LOCATION = re.compile(r"part-[0-9]{5,}\.(tar|parquet)(\.age)?")
 _BATCH = 5000
-_SHOWN = 5
 
 
 def extract(
@@ -127,7 +125,7 @@ def _staging(to: Path) -> Iterator[Path]:
 def _checked(device_uuids: Sequence[str]) -> list[str]:
     lowered = [uuid.lower() for uuid in device_uuids]
     for uuid in lowered:
-        if not _UUID.fullmatch(uuid):
+        if not is_uuid(uuid):
             raise RefusedError(f"expected a UUID of 8-4-4-4-12 hexadecimal digits, got {uuid[:60]!r}")
     return list(dict.fromkeys(lowered))
 
@@ -135,16 +133,15 @@ def _checked(device_uuids: Sequence[str]) -> list[str]:
 def _places(folder: OutputFolder, record: RunRecord, wanted: list[str] | None) -> _Places:
     places: _Places = {}
     names = None if wanted is None else pa.array(wanted, pa.string())
-    for rows in issued_rows(folder, record, also=(KEY_ORIGIN_COLUMN,) if record.csr_rows else ()):
+    for rows in placed_rows(folder, record, also=(KEY_ORIGIN_COLUMN,) if record.csr_rows else ()):
         chosen = rows if names is None else rows.filter(pc.is_in(rows["device_uuid"], names))
         columns = (chosen["bundle"].to_pylist(), chosen["device_uuid"].to_pylist(), _keeps_key(chosen, record))
         for place, uuid, keeps_key in zip(*columns, strict=True):
-            places.setdefault(_location(place, uuid), {})[uuid] = keeps_key
+            places.setdefault(place.removeprefix(f"{BUNDLES}/"), {})[uuid] = keeps_key
     if wanted is not None:
         missing = sorted(set(wanted) - {uuid for found in places.values() for uuid in found})
         if missing:
-            listed = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if missing[_SHOWN:] else "")
-            raise RefusedError(f"not issued by this run: {listed}", hint="the output manifest lists what is")
+            raise RefusedError(f"not issued by this run: {listed(missing)}", hint="the output manifest lists what is")
     return places
 
 
@@ -155,14 +152,6 @@ def _keeps_key(rows: pa.Table, record: RunRecord) -> list[bool]:
     if KEY_ORIGIN_COLUMN not in rows.column_names:
         raise OutputError(f"the output manifest is damaged: it has no column {KEY_ORIGIN_COLUMN}")
     return [origin == KEY_BROUGHT for origin in rows[KEY_ORIGIN_COLUMN].to_pylist()]
-
-
-def _location(place: str, uuid: str) -> str:
-    """A manifest's `bundle` as a name below the bundles folder: nothing that leads elsewhere is believed."""
-    location = place.removeprefix(f"{BUNDLES}/")
-    if not _UUID.fullmatch(uuid) or not (location == uuid or _PACKED_LOCATION.fullmatch(location)):
-        raise OutputError(f"the output manifest names a bundle that cannot be: {place!r} for {uuid!r}")
-    return location
 
 
 def _wanted_bundles(

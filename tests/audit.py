@@ -164,6 +164,17 @@ def check_finished(
     check_sums(out)
 
 
+def check_staging(out: Path) -> None:
+    """What is staged was committed, by the attempt that staged it: nothing of killed attempts is left."""
+    commits = out / ".run/commits"
+    attempts = {
+        f"{path.stem}.{pa.ipc.open_file(path.read_bytes()).schema.metadata[b'batch_issuer.attempt'].decode()}"
+        for path in commits.glob("*.arrow")
+    }
+    left = {path.name for path in (out / ".run/staging").iterdir()} - attempts
+    assert not left, f"left in staging: {left}"
+
+
 def check_sums(out: Path) -> None:
     """SHA256SUMS has the digest of every file of the run, once, and of no other."""
     lines = [line.split("  ") for line in (out / "SHA256SUMS").read_text().splitlines()]

@@ -3,8 +3,8 @@
 Usage: crash_matrix.py FORMAT PKI FOLDER [FLAW | mixed]
 
 A process of its own: it forks a child per kill, and must not have started Arrow's threads before.
-FLAW seeds a mistake, to show that the audit bites: publish-first, summary-first. With mixed, every other device brings
-a CSR. FORMAT may be `tar sealed` or `parquet sealed`: then no file may have a key in the clear at any kill.
+FLAW seeds a mistake, to show that the audit bites: one of `FLAWS`. With mixed, every other device brings a CSR. FORMAT
+may be `tar sealed` or `parquet sealed`: then no file may have a key in the clear at any kill.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ import csrs as csrs_module
 from cryptography import x509
 from faults import FileOperations, run_inline
 
-from batch_issuer.batch import part
+from batch_issuer.batch import attempts, part
 from batch_issuer.batch import run as run_module
 from batch_issuer.batch.request import RunRequest
 from batch_issuer.batch.run import issue
+from batch_issuer.output.folder import part_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +83,18 @@ def run(asked: RunRequest) -> None:
     issue(asked, Silent(), now=datetime.now(UTC))
 
 
+def run_swept(asked: RunRequest) -> None:
+    """Go on with a run, whose staging folder must hold nothing but committed attempts when its parts begin."""
+    make = part.PartWorker.make
+
+    def checked(self: Any, index: int) -> Any:
+        audit.check_staging(asked.out)
+        return make(self, index)
+
+    setattr(part.PartWorker, "make", checked)  # noqa: B010 - a method is not assigned to
+    run(asked)
+
+
 def in_child(work: Callable[[], None]) -> int:
     """Do something in a forked child; returns its exit code, negative when a signal ended it."""
     pid = os.fork()
@@ -104,18 +117,28 @@ def killed_run(asked: RunRequest, at: int) -> None:
 
 def seed_publish_first() -> None:
     """Make the program wrong: bundles are renamed into place just before their part's commit, not after it."""
-    right_order = part._PartWorker._stage_and_commit
-    commit_now = vars(part)["replace_file"]
+    right_order = part.PartWorker._stage_and_commit
+    commit_now = vars(part)["write_first"]
 
-    def publish_first(self: Any, rows: Any, uuids: Any, name: str, commit: Path) -> int:
-        def publish_then_commit(*args: Any, **kwargs: Any) -> None:
-            self._format.publish(self._folder.staging, self._folder.bundles, name, uuids)
-            commit_now(*args, **kwargs)
+    def publish_first(self: Any, rows: Any, uuids: Any, index: int) -> Any:
+        def publish_then_commit(*args: Any, temporary: Path, **kwargs: Any) -> Any:
+            self._format.publish(temporary.parent, self._folder.bundles, part_name(index), uuids)
+            return commit_now(*args, temporary=temporary, **kwargs)
 
-        vars(part)["replace_file"] = publish_then_commit
-        return right_order(self, rows, uuids, name, commit)
+        vars(part)["write_first"] = publish_then_commit
+        return right_order(self, rows, uuids, index)
 
-    setattr(part._PartWorker, "_stage_and_commit", publish_first)  # noqa: B010 - a method is not assigned to
+    setattr(part.PartWorker, "_stage_and_commit", publish_first)  # noqa: B010 - a method is not assigned to
+
+
+def seed_sweep_all() -> None:
+    """Make the program wrong: a resume sweeps committed attempts, too."""
+    vars(attempts)["_is_committed"] = lambda *_: False
+
+
+def seed_sweep_none() -> None:
+    """Make the program wrong: the attempts that kills leave are never swept."""
+    vars(run_module)["sweep_attempts"] = lambda _: None
 
 
 def seed_summary_first() -> None:
@@ -152,6 +175,8 @@ FLAWS = {
     "publish-first": seed_publish_first,
     "summary-first": seed_summary_first,
     "clear-first": seed_clear_first,
+    "sweep-all": seed_sweep_all,
+    "sweep-none": seed_sweep_none,
 }
 
 
@@ -190,7 +215,7 @@ def _audit(code: int, asked: RunRequest, wanted: list[str], ca: x509.Certificate
         before = audit.check_interrupted(out, brought) if out.exists() else {}
         if asked.seal_to and out.exists():
             audit.check_no_clear_key(out)
-        run(asked)
+        run_swept(asked)
         audit.check_finished(out, wanted, ca, before, brought)
         audit.check_signature(out, asked.pki)
         if asked.seal_to:

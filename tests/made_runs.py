@@ -177,7 +177,9 @@ def _store(run: MadeRun, making: Making, index: int) -> pa.Table:
     root = CertificateDer(run.authority.root_der)
     sota = None if record.gateway is None else _sota(record, making, index)
     bundles = making.stored(PartBundles(part.device_uuids, part.private_keys, part.certificates, root, sota))
-    staged = stored.stage(bundles, folder.staging, part_name(index))
+    attempt = folder.attempt(index, f"{index:08x}")
+    attempt.mkdir(mode=0o700)
+    staged = stored.stage(bundles, attempt, part_name(index))
     certificates = [certificate_pem(one).decode() for one in part.certificates] if record.with_certificates else None
     table = commit_table(
         pa.array(ROWS[_part(index)], pa.int64()),
@@ -189,11 +191,10 @@ def _store(run: MadeRun, making: Making, index: int) -> pa.Table:
         key_origins=_key_origins(making, index),
         carried={name: pa.array(values)[_part(index)] for name, values in making.carried.items()},
     )
-    write_new(
-        folder.commit(index), [encode_commit(table, [*staged.sums, *[b""] * (len(table) - len(staged.sums))])], 0o600
-    )
+    sums = [*staged.sums, *[b""] * (len(table) - len(staged.sums))]
+    write_new(folder.commit(index), [encode_commit(table, sums, f"{index:08x}")], 0o600)
     if index < making.published:
-        stored.publish(folder.staging, folder.bundles, part_name(index), bundles.device_uuids)
+        stored.publish(attempt, folder.bundles, part_name(index), bundles.device_uuids)
     return table
 
 

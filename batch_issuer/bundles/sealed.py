@@ -1,7 +1,7 @@
 """Sealed parts: any packed format inside age, encrypted as it is made and opened in memory alone.
 
-No octet of a part reaches a file in the clear: what the format makes goes piece after piece into the encryption, and
-what comes out of that into the file. So a part need not be in memory whole to be sealed; to be read, it is.
+No octet of a part reaches a file in the clear: what the format makes stays in memory, goes through pyrage, and only
+what comes out of that goes into the file. The format: https://age-encryption.org/v1 (C2SP `age.md`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from batch_issuer.bundles.age_file import CHUNK, MAGIC, TAG, age_file
 from batch_issuer.bundles.format import bundle_format
 from batch_issuer.bundles.packed import PackedFormat
 from batch_issuer.bundles.recipients import need_age, open_recipients
@@ -29,6 +28,12 @@ __all__ = ["SEALED", "SealedFormat", "readable_format", "writable_format"]
 
 SEALED = ".age"
 """What the names of sealed parts end with."""
+
+_MAGIC = b"age-encryption.org/v1\n"
+"""How an age file begins."""
+
+_CHUNK, _TAG = 1 << 16, 16
+"""Octets of the payload that are encrypted together, and by how many each such chunk grows."""
 
 _HEADER = 512
 _STANZA = 1024
@@ -97,14 +102,18 @@ class SealedFormat(PackedFormat):
         self._recipients = open_recipients(seal_to)
         self._identities = identities
 
-    def pieces(self, part: PartBundles) -> Iterator[bytes]:
-        """The age file in pieces, each made as the format's own are."""
-        return age_file(self._recipients, self._inner.pieces(part))
+    def pieces(self, part: PartBundles) -> Iterator[memoryview]:
+        """The age file, in one piece."""
+        import pyrage  # noqa: PLC0415 - an extra
+
+        clear, sealed = io.BytesIO(b"".join(self._inner.pieces(part))), io.BytesIO()
+        pyrage.encrypt_io(clear, sealed, self._recipients)  # a third faster than `pyrage.encrypt`
+        yield sealed.getbuffer()
 
     def octets(self, devices: int, certificate: int, root: int, sota: int) -> int:
         """The octets that so many devices take, without the header of each part."""
         clear = self._inner.octets(devices, certificate, root, sota)
-        return clear + (clear // CHUNK + 1) * TAG
+        return clear + (clear // _CHUNK + 1) * _TAG
 
     def footprint(
         self, devices: int, parts: int, *, certificate: int, root: int, sota: int, block_size: int
@@ -127,8 +136,8 @@ class SealedFormat(PackedFormat):
     def _opened(self, sealed: bytes, name: str) -> bytes:
         import pyrage  # noqa: PLC0415 - an extra
 
-        if not sealed.startswith(MAGIC):
-            raise BundleError(f"{name} must be an age file, which begins with {MAGIC.decode().strip()}; it does not")
+        if not sealed.startswith(_MAGIC):
+            raise BundleError(f"{name} must be an age file, which begins with {_MAGIC.decode().strip()}; it does not")
         try:
             clear: bytes = pyrage.decrypt(sealed, self._keys)
         except pyrage.DecryptError as error:

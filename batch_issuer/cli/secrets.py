@@ -107,14 +107,16 @@ def api_token(file: Path | None) -> str:
     Raises:
         RefusedError: there is none, or it is not printable ASCII, which is all that a header can carry.
     """
+    from batch_issuer.factory_api.token import check_token
+
     secret = _secret(file, _TOKEN_VARIABLE, "Token for the factory's API", "token")
     if not secret:
         raise RefusedError(
             "the factory's API needs a token, and there is none", hint=f"give it by --token-file or ${_TOKEN_VARIABLE}"
         )
-    if not all(0x21 <= octet <= 0x7E for octet in secret):  # noqa: PLR2004 - the printable characters of ASCII
-        raise RefusedError("the token for the factory's API must be printable ASCII without spaces; it is not")
-    return secret.decode()
+    token = secret.decode(errors="replace")
+    check_token(token)
+    return token
 
 
 def identities_of(files: Sequence[Path], warn: Callable[[str], None]) -> AgeIdentities | None:

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_issuer.bundles.sealed import readable_format
-from batch_issuer.errors import BundleError, OutputError, RefusedError
+from batch_issuer.errors import BundleError, RefusedError
 from batch_issuer.output.folder import BUNDLES, OutputFolder
-from batch_issuer.output.manifest import issued_rows
+from batch_issuer.output.manifest import placed_rows
 from batch_issuer.output.record import read_record
 from batch_issuer.output.rows import KEY_MADE, KEY_ORIGIN_COLUMN
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Candidate", "Selection", "select_devices"]
 
-_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_PACKED = f"{BUNDLES}/part-[0-9]{{5,}}\\.(tar|parquet)(\\.age)?"
 _TAG = "tag"
 _ROWS_AT_ONCE = 10_000
 
@@ -118,14 +116,13 @@ def select_devices(out: Path, *, sample: int | None, seed: int, identities: AgeI
     folder = OutputFolder(out)
     record = read_record(folder.record)
     stored = readable_format(record.format, record.seal_to, identities)
-    tables = [_needed(table) for table in issued_rows(folder, record, also=(_TAG, KEY_ORIGIN_COLUMN))]
+    tables = [_needed(table) for table in placed_rows(folder, record, also=(_TAG, KEY_ORIGIN_COLUMN))]
     issued = sum(map(len, tables))
     if not issued:
         if record.csr_rows:
             raise RefusedError("no device is there whose key the run made; those that keep theirs cannot be probed")
         raise RefusedError("no device is issued yet", hint="resume the run first")
     rows = pa.concat_tables(tables)
-    _check_places(rows)
     if sample is not None and sample < issued:
         chosen = sorted(random.Random(seed).sample(range(issued), sample))  # noqa: S311 - which devices is no secret
         rows = rows.take(pa.array(chosen, pa.int64()))
@@ -136,15 +133,3 @@ def _needed(table: pa.Table) -> pa.Table:
     if KEY_ORIGIN_COLUMN in table.column_names:
         table = table.filter(pc.equal(table[KEY_ORIGIN_COLUMN], KEY_MADE))  # the others' keys are not here
     return table.select([name for name in ("device_uuid", "bundle", _TAG) if name in table.column_names])
-
-
-def _check_places(rows: pa.Table) -> None:
-    """Nothing that leads out of the bundles folder is believed."""
-    uuids, places = rows["device_uuid"], rows["bundle"]
-    own = pc.equal(places, pc.binary_join_element_wise(BUNDLES, uuids, "/"))
-    packed = pc.match_substring_regex(places, f"^{_PACKED}$")
-    good = pc.and_kleene(pc.match_substring_regex(uuids, f"^{_UUID}$"), pc.or_kleene(own, packed))
-    bad = pc.index(pc.fill_null(good, False), pa.scalar(False)).as_py()
-    if bad >= 0:
-        place, uuid = places[bad].as_py(), uuids[bad].as_py()
-        raise OutputError(f"the output manifest names a bundle that cannot be: {place!r} for {uuid!r}")

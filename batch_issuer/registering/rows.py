@@ -13,7 +13,7 @@ from batch_issuer.bundles.contents import CERTIFICATE
 from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.errors import BundleError, OutputError
 from batch_issuer.output.folder import BUNDLES
-from batch_issuer.output.manifest import issued_rows
+from batch_issuer.output.manifest import placed_rows
 from batch_issuer.output.rows import CERTIFICATE_COLUMN
 from batch_issuer.output.spreadsheet import FORMULA
 
@@ -34,8 +34,6 @@ _SKIPPED_AT_ONCE = 1000
 _VERIFY = "`batch-issuer verify` tells what is wrong with this run"
 _RESUME = "`batch-issuer issue --resume` puts what a killed run committed into place; then register again"
 _READ = ("row", "device_uuid", "certificate_sha256", "bundle")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_PACKED_LOCATION = re.compile(r"part-[0-9]{5,}\.[a-z0-9]+(\.age)?")
 _PEM = re.compile(
     rb"\s*-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+)-----END CERTIFICATE-----\s*", re.ASCII
 )
@@ -90,7 +88,7 @@ def issued_devices(folder: OutputFolder, record: RunRecord) -> Iterator[IssuedRo
     """
     finished = folder.summary.exists()
     neutralised = finished and record.spreadsheet_safe and record.manifest_format == "csv"
-    for table in issued_rows(folder, record, also=("name", "group", CERTIFICATE_COLUMN)):
+    for table in placed_rows(folder, record, also=("name", "group", CERTIFICATE_COLUMN)):
         columns = [*_READ, *(name for name in ("name", "group", CERTIFICATE_COLUMN) if name in table.column_names)]
         for start in range(0, len(table), _ROWS_AT_ONCE):
             for values in table.select(columns).slice(start, _ROWS_AT_ONCE).to_pylist():
@@ -129,10 +127,8 @@ def registrants(
 def _row(values: dict[str, object], *, rows: int, neutralised: bool) -> IssuedRow:
     row, uuid, digest, bundle = (values[name] for name in _READ)
     location = str(bundle).removeprefix(f"{BUNDLES}/")
-    if not isinstance(row, int) or not 1 <= row <= rows or not _UUID.fullmatch(str(uuid)):
+    if not isinstance(row, int) or not 1 <= row <= rows:
         raise OutputError(f"the output manifest has a row that cannot be: row {row!r}, device {uuid!r}")
-    if location != uuid and not _PACKED_LOCATION.fullmatch(location):
-        raise OutputError(f"the output manifest names a bundle that cannot be: {bundle!r} for {uuid!r}")
     name, group = (_text(values.get(column), neutralised=neutralised) for column in ("name", "group"))
     certificate = _text(values.get(CERTIFICATE_COLUMN))
     return IssuedRow(row, str(uuid), str(digest), location, name, group, certificate)

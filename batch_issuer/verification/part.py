@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.errors import BundleError, IdentityError
 from batch_issuer.output.folder import BUNDLES, OutputFolder
+from batch_issuer.output.rows import read_commit
 from batch_issuer.verification.bundle import BundleChecker
 from batch_issuer.verification.finding import Fault, Findings
 from batch_issuer.verification.readable import shown_text
@@ -152,10 +153,12 @@ class PartChecker:
 
     @cached_property
     def _staged(self) -> set[str]:
-        """Names in the staging folder, and in the folders of parts there."""
+        """Names in the folders of the attempts that were committed, and in the folders of parts there."""
         names: set[str] = set()
-        for _, folders, files in os.walk(self._folder.staging):
-            names.update(folders, files)
+        for commit in self._folder.commits.glob("*.arrow"):
+            attempt = self._folder.staging / f"{commit.stem}.{read_commit(commit).attempt}"
+            for _, folders, files in os.walk(attempt):
+                names.update(folders, files)
         return names
 
 
