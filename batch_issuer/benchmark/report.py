@@ -30,7 +30,7 @@ def result_json(machine: Machine, plan: Plan, rounds: Sequence[Round]) -> str:
 def result_text(machine: Machine, plan: Plan, rounds: Sequence[Round]) -> str:
     """A table of the medians, what they were measured on, and how."""
     summary = summarise(rounds)
-    width = max(10, *(len(name) + 1 for name in summary))
+    width = 2 + max(8, *map(len, summary))
     header = f"{'':<{width}}{'devices/s':>11}{'lowest':>10}{'highest':>10}  {'of the floor':>12}  {'parent':>6}"
     lines = [header]
     for name, figures in summary.items():
