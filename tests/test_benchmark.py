@@ -88,6 +88,14 @@ def test_a_limit_judges_the_median(*, bound: float, at_most: bool, holds: bool) 
     assert limit.holds(summarise(ROUNDS)) is holds
 
 
+def test_a_sealed_format_is_compared_with_itself_in_the_same_round() -> None:
+    rates = {"tar": 200.0, "tar sealed": 190.0, "parquet sealed": 100.0}
+    summary = summarise([{name: {"devices_per_second": rate} for name, rate in rates.items()}])
+    assert summary["tar sealed"]["of_unsealed"].median == 0.95
+    assert "of_unsealed" not in summary["tar"]
+    assert "of_unsealed" not in summary["parquet sealed"]
+
+
 def test_a_limit_says_the_rule_and_what_was_found() -> None:
     sentence = Limit("parquet", "of_floor", 0.9).sentence(summarise(ROUNDS))
     assert sentence == "parquet: of floor must be at least 0.90; it is 0.75 (0.70 to 0.80)"
@@ -287,15 +295,16 @@ def bench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 def test_bench_measures_for_real(bench: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
-    result = bench("--devices", "300", "--rounds", "1", "--workers", "2", "--json")
+    formats = ("--formats", "parquet,tar,tar sealed,dir")
+    result = bench("--devices", "300", "--rounds", "1", "--workers", "2", *formats, "--json")
     assert result.returncode == 0, result.stderr
     assert result.stderr.startswith("round 1 of 1: floor ")
     found = json.loads(result.stdout)
     assert set(found) == {"machine", "plan", "summary", "rounds"}
     assert set(found["machine"]) == set(MACHINE)
     assert found["plan"]["devices"] == 300
-    assert list(found["summary"]) == ["floor", "core", "parquet", "tar", "bare loop", "dir"]
-    for kind in ("parquet", "tar", "dir"):
+    assert list(found["summary"]) == ["floor", "core", "parquet", "tar", "tar sealed", "bare loop", "dir"]
+    for kind in ("parquet", "tar", "tar sealed", "dir"):
         figures = found["rounds"][0][kind]
         assert figures["devices_per_second"] > 0
         assert figures["issue_seconds"] <= figures["run_seconds"] <= figures["wall_seconds"]
@@ -304,6 +313,7 @@ def test_bench_measures_for_real(bench: Callable[..., subprocess.CompletedProces
         assert min(figures["parent_peak_octets"], figures["worker_peak_octets"]) > 10e6
         assert found["summary"][kind]["of_floor"]["median"] > 0
     assert found["summary"]["dir"]["of_bare_loop"]["median"] > 0
+    assert found["summary"]["tar sealed"]["of_unsealed"]["median"] > 0
     assert list(tmp_path.iterdir()) == []
 
 
