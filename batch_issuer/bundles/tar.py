@@ -21,7 +21,7 @@ from batch_issuer.bundles.contents import (
     certificate_pem,
     private_key_pem,
 )
-from batch_issuer.bundles.packed import PackedFormat
+from batch_issuer.bundles.packed import PiecewiseFormat
 from batch_issuer.devices import UUID_LENGTH, CertificateDer
 from batch_issuer.errors import BundleError
 from batch_issuer.files import DIRECTORY_MODE
@@ -44,7 +44,7 @@ _MEMORY_LIMIT = 50_000
 """Header tails kept: a part whose sota.toml differ in length from row to row must not fill the memory."""
 
 
-class TarFormat(PackedFormat):
+class TarFormat(PiecewiseFormat):
     """`part-00000.tar`, mode 0600: ustar, owner 0, mode of every member as on the device."""
 
     name = "tar"

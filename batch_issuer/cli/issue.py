@@ -156,6 +156,7 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
 def _p12(options: dict[str, Any]) -> tuple[str | None, Callable[[], bytes] | None]:
     """Which kind of passwords the run has, and what gives the one that is given."""
     from batch_issuer.cli.secrets import p12_password
+    from batch_issuer.output.record import PER_DEVICE, PER_RUN
 
     file, random = options.pop("p12_password_file"), options.pop("p12_random_passwords")
     if options["format"] != "p12":
@@ -164,7 +165,7 @@ def _p12(options: dict[str, Any]) -> tuple[str | None, Callable[[], bytes] | Non
         return None, None
     if random and file is not None:
         raise click.UsageError("--p12-random-passwords makes passwords; --p12-password-file gives one: take either")
-    return ("device", None) if random else ("run", p12_password(file, new=True))
+    return (PER_DEVICE, None) if random else (PER_RUN, p12_password(file, new=True))
 
 
 def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, verbose: bool) -> None:
@@ -208,7 +209,9 @@ def _key_lines(csr_rows: int, devices: int) -> list[str]:
 
 
 def _password_lines(out: str, request: RunRequest) -> list[str]:
-    if request.p12_passwords != "device":
+    from batch_issuer.output.record import PER_DEVICE
+
+    if request.p12_passwords != PER_DEVICE:
         return []
     return [f"  passwords {out}/p12-passwords.csv: keep it apart from the bundles"]
 
