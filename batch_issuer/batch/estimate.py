@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from batch_issuer.minting.keys import KeyEngine, Signature
 
 __all__ = ["seconds_for"]
 
@@ -24,23 +22,24 @@ _CSR = 3
 """What the check of a CSR takes, in keys and signatures: most of it is the verification of the CSR's own signature."""
 
 
-def seconds_for(devices: int, workers: int, sign: Callable[[bytes], bytes], *, csr_rows: int = 0) -> float:
+def seconds_for(devices: int, workers: int, engine: KeyEngine, sign: Signature, csr_rows: int) -> float:
     """About how many seconds a run takes.
 
     Args:
         devices: how many.
         workers: processes, each on a core of its own.
+        engine: what makes the keys.
         sign: the CA's signature, which some hundred zeros are given to; a token is taken to serve them side by side.
         csr_rows: how many of the devices bring a CSR.
 
     Raises:
         RunFailedError: the CA's token fails.
     """
-    curve, data = ec.SECP256R1(), bytes(400)
+    data = bytes(400)
     began = now = time.perf_counter()
     done = 0
     while done < _SAMPLE and now - began < _LONGEST_SECONDS:
-        ec.generate_private_key(curve)
+        engine.private_keys(1)
         sign(data)
         done, now = done + 1, time.perf_counter()
     return (now - began) / done * (devices + _CSR * csr_rows) / workers * _OVERHEAD

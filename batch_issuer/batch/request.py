@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from batch_issuer.minting.keys import AUTO
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -23,6 +25,8 @@ class RunRequest:
         sign_with: the signer of the output in the PKI directory; None leaves it unsigned.
         format: how bundles are stored.
         workers: processes.
+        key_engine: what makes keys, and signs if the CA's key is in a file; `auto` is the fastest that is installed.
+            Like the number of workers it is no part of what is asked: all give the same, and a resume may take another.
         part_size: devices per part.
         days: validity, clamped to the CA's.
         backdate: seconds that notBefore lies back, never before the CA's.
@@ -47,6 +51,7 @@ class RunRequest:
     sign_with: str | None = None
     format: str = "dir"
     workers: int
+    key_engine: str = AUTO
     part_size: int = 5000
     days: int = 7300
     backdate: int = 3600

@@ -10,7 +10,7 @@ import hashlib
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from batch_issuer.authority.batch_signer import load_batch_signer
 from batch_issuer.authority.issuer import load_issuer
@@ -18,11 +18,14 @@ from batch_issuer.batch.acceptance import check_manifest, check_same, check_sign
 from batch_issuer.batch.claim import Claim, check_folder
 from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.finish import finish_run
+from batch_issuer.batch.observer import Observer
 from batch_issuer.batch.part import PartDone, PartWork
 from batch_issuer.batch.plan import make_plan, open_manifest
+from batch_issuer.batch.signature import ca_signature
 from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import Interrupted, OutputError, RunFailedError
 from batch_issuer.files import PUBLIC_MODE, make_directory, replace_file, sync_directory
+from batch_issuer.minting.keys import choose_engine, key_engine
 from batch_issuer.output.folder import OutputFolder, part_name
 from batch_issuer.output.record import RunRecord, read_record
 from batch_issuer.processes import StopRequest, Supervisor
@@ -45,25 +48,6 @@ __all__ = ["DryRun", "Observer", "dry_run", "issue"]
 
 _RESUME_HINT = "the same command with --resume goes on from here"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-
-class Observer(Protocol):
-    """Who watches a run."""
-
-    def say(self, sentence: str) -> None:
-        """What is going on."""
-
-    def warn(self, sentence: str) -> None:
-        """What the user should know, and perhaps change."""
-
-    def begin(self, devices: int) -> None:
-        """So many devices will be issued or found issued."""
-
-    def advance(self, devices: int, *, minted: bool) -> None:
-        """So many more are there; `minted` now, or before."""
-
-    def end(self) -> None:
-        """No more come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +78,7 @@ def dry_run(
         BatchIssuerError: as `issue`, where it would refuse.
     """
     folder = OutputFolder(request.out)
+    engine_name = choose_engine(request.key_engine)
     issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
     resuming = check_folder(folder, resume=request.resume)
     signer = _signer(request, now, passphrase)
@@ -101,7 +86,8 @@ def dry_run(
     record = check_same(read_record(folder.record), plan.record, now=now) if resuming else plan.record
     existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
     footprint = check_space(record, issuer.root, existing, spilled=0)
-    seconds = seconds_for(record.accepted, request.workers, issuer.key.open(), csr_rows=record.csr_rows)
+    engine = key_engine(engine_name)
+    seconds = seconds_for(record.accepted, request.workers, engine, ca_signature(issuer, engine), record.csr_rows)
     return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets, seconds)
 
 
@@ -134,6 +120,7 @@ def issue(
         if claim.resuming and folder.summary.exists():
             return _already_finished(request, folder, claim, observer)
         try:
+            engine = choose_engine(request.key_engine)
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
             signer = _signer(request, now, passphrase)
             plan = _plan(request, issuer, folder, claim, signer=signer, now=now, notify=observer.say)
@@ -149,7 +136,7 @@ def issue(
         for warning in plan.warnings:
             observer.warn(warning)
         try:
-            run = _Run(folder, claim, plan, issuer, signer, observer=observer)
+            run = _Run(folder, claim, plan, issuer, signer, engine=engine, observer=observer)
             return run.run(request.workers, time.monotonic() - began)
         except OSError as error:
             raise RunFailedError(_told(error), hint=f"when that is mended, {_RESUME_HINT}") from error
@@ -198,6 +185,7 @@ class _Run:
         issuer: Issuer,
         signer: BatchSigner | None,
         *,
+        engine: str,
         observer: Observer,
     ) -> None:
         self._folder = folder
@@ -206,6 +194,7 @@ class _Run:
         self._record = read_record(folder.record)
         self._issuer = issuer
         self._signer = signer
+        self._engine = engine
         self._observer = observer
         self._done = self._minted = self._octets = 0
 
@@ -235,6 +224,7 @@ class _Run:
             finish_seconds=round(time.monotonic() - issued, 3),
             devices_per_second=round(self._minted / (issued - ready), 1),
             workers=workers,
+            key_engine=self._engine,
             not_before=self._record.not_before,
             not_after=self._record.not_after,
             manifest=str(self._folder.manifest(self._record.manifest_format)),
@@ -252,7 +242,9 @@ class _Run:
         try:
             with StopRequest(self._observer.say) as stop:
                 supervisor: Supervisor[int, PartDone] = Supervisor(
-                    PartWork(self._folder, self._record, self._issuer, resumed=self._claim.resuming),
+                    PartWork(
+                        self._folder, self._record, self._issuer, resumed=self._claim.resuming, engine=self._engine
+                    ),
                     workers=workers,
                     label=part_name,
                     stop=stop,

@@ -43,6 +43,8 @@ _HSM_MODULE = "batch_issuer.authority.token_keys"
 
 _MANIFEST = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
+_KEY_ENGINE = click.Choice(("auto", "openssl", "aws-lc"))
+
 _PART_SIZE = click.IntRange(1, 1_000_000)
 
 _HELP = {
@@ -51,6 +53,7 @@ _HELP = {
     "ca_passphrase_file": "The passphrase of an encrypted CA key; also $BATCH_ISSUER_CA_PASSPHRASE, or a prompt.",
     "out": "A new or empty folder.",
     "format": "How bundles are stored.",
+    "key_engine": "What makes keys; aws-lc needs the extra `fast`.",
     "part_size": "Devices per part: the unit of work, commit and resume.",
     "days": "Validity, never beyond the CA's.",
     "backdate": "How far notBefore lies back, for devices whose clock is slow.",
@@ -78,6 +81,7 @@ _HELP = {
 @click.option("--out", type=FOLDER, default=Path("issued"), show_default=True, help=_HELP["out"])
 @click.option("--format", type=click.Choice(_FORMATS), default="dir", show_default=True, help=_HELP["format"])
 @workers_option
+@click.option("--key-engine", type=_KEY_ENGINE, default="auto", show_default=True, help=_HELP["key_engine"])
 @click.option("--part-size", type=_PART_SIZE, default=5000, show_default=True, help=_HELP["part_size"])
 @click.option("--days", type=click.IntRange(1, 36_500), default=7300, show_default=True, help=_HELP["days"])
 @click.option("--backdate", type=DURATION, default="1h", show_default=True, help=_HELP["backdate"])
@@ -156,7 +160,7 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
     if verbose:
         lines.append(
             f"  seconds   plan {summary.plan_seconds}, start {summary.start_seconds}, issue {summary.issue_seconds},"
-            f" finish {summary.finish_seconds} ({counted(summary.workers, 'worker')})"
+            f" finish {summary.finish_seconds} ({counted(summary.workers, 'worker')}, keys by {summary.key_engine})"
         )
     lines.append(f"  next      batch-issuer verify {summary.out} --pki {request.pki}")
     tell_result("\n".join(lines).encode(errors="surrogateescape"))  # a folder may have any name
