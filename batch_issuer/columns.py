@@ -11,7 +11,15 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["binary_column", "fixed_text_column", "fixed_text_values", "is_text", "row_numbers"]
+__all__ = [
+    "binary_column",
+    "fixed_text_characters",
+    "fixed_text_column",
+    "fixed_text_values",
+    "hex_octets",
+    "is_text",
+    "row_numbers",
+]
 
 
 def fixed_text_column(characters: bytes, width: int) -> pa.Array:
@@ -38,9 +46,20 @@ def binary_column(values: Sequence[bytes | None]) -> pa.Array:
 
 def fixed_text_values(column: pa.Array, width: int) -> list[bytes]:
     """The values of a text column without nulls whose values all have `width` ASCII characters."""
-    start = column.offset * width
-    characters = column.buffers()[2].slice(start, len(column) * width).to_pybytes()
+    characters = fixed_text_characters(column, width)
     return [characters[offset : offset + width] for offset in range(0, len(characters), width)]
+
+
+def fixed_text_characters(column: pa.Array, width: int) -> bytes:
+    """The same values as one run of characters."""
+    start = column.offset * width
+    characters: bytes = column.buffers()[2].slice(start, len(column) * width).to_pybytes()
+    return characters
+
+
+def hex_octets(column: pa.Array, width: int) -> bytes:
+    """The octets that such values are the hexadecimal digits of; hyphens between them do not count."""
+    return bytes.fromhex(fixed_text_characters(column, width).decode().replace("-", ""))
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -19,6 +19,7 @@ __all__ = [
     "BatchIssuerError",
     "BundleError",
     "Interrupted",
+    "LedgerError",
     "ManifestError",
     "OutputError",
     "RefusedError",
@@ -71,6 +72,10 @@ class RequestError(RefusedError):
 
 class OutputError(RefusedError):
     """The output folder cannot take, or does not hold, this run."""
+
+
+class LedgerError(RefusedError):
+    """The ledger is none, is damaged, or says that what was asked was done or is being done by another run."""
 
 
 class RowsRejectedError(BatchIssuerError):

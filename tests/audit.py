@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import tarfile
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeAlias
@@ -139,6 +141,17 @@ def check_sums(out: Path) -> None:
     wanted = {name: sha256(path.read_bytes()).hexdigest() for name, path in files.items() if "SHA256SUMS" not in name}
     assert len(lines) == len(wanted), "SHA256SUMS has more or fewer lines than there are files"
     assert {name: digest for digest, name in lines} == wanted, "SHA256SUMS says otherwise than the files"
+
+
+def check_ledger(out: Path, ledger: Path) -> None:
+    """Every device of the run is in the ledger as issued, once, as its certificate has it; and no other is held."""
+    with closing(sqlite3.connect(ledger)) as connection:
+        rows = connection.execute("SELECT device_uuid, serial_number, public_key_sha256 FROM issued").fetchall()
+        [held] = connection.execute("SELECT count(*) FROM parts WHERE issued IS NULL").fetchone()
+    assert held == 0, f"{held} parts are held and not issued"
+    table = pq.read_table(out / "manifest.parquet").to_pylist()
+    wanted = sorted((row["device_uuid"], row["serial_number"], row["public_key_sha256"]) for row in table)
+    assert sorted(rows) == wanted, "the ledger says otherwise than the manifest"
 
 
 def check_signature(out: Path, pki: Path) -> None:

@@ -60,6 +60,7 @@ def request(bundle_format: str, pki: Path, folder: Path, out: Path) -> RunReques
         resume=True,
         manifest_format="parquet",
         sign_with=SIGNER,
+        ledger=out.parent / "ledger",
     )
 
 
@@ -157,6 +158,7 @@ def _audit(code: int, asked: RunRequest, wanted: list[str], ca: x509.Certificate
         run(asked)
         audit.check_finished(out, wanted, ca, before, brought)
         audit.check_signature(out, asked.pki)
+        audit.check_ledger(out, out.parent / "ledger")
 
     return "the audit or the resumed run failed" if in_child(resume_and_check) else None
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import batch_issuer.batch.csrs
 import batch_issuer.batch.run
 import batch_issuer.bundles.directory
+from batch_issuer.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-OPERATIONS = ("open", "write", "fsync", "rename", "mkdir", "rmdir", "unlink", "fchmod")
+OPERATIONS = ("open", "write", "fsync", "rename", "link", "mkdir", "rmdir", "unlink", "fchmod")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,20 @@ class FileOperations:
             real_sync(fd)
 
         names["sync_filesystem"] = sync
+        for name in ("reserve", "record", "release"):
+            setattr(Ledger, name, self._around(name))
+
+    def _around(self, name: str) -> Callable[..., Any]:
+        """A call of the ledger, whose files SQLite writes out of our sight: something can come before and after it."""
+        real = getattr(Ledger, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._note(name, ("ledger",))
+            result = real(*args, **kwargs)
+            self._note(name, ("ledger",))
+            return result
+
+        return call
 
     def _wrap(self, name: str) -> Callable[..., Any]:
         real = self._real[name]

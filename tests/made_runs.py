@@ -119,6 +119,8 @@ def _record(authority: Authority, format_name: str, values: dict[str, Any]) -> R
         "ca_name": "local-ca",
         "ca_certificate": authority.ca.public_bytes(Encoding.PEM).decode(),
         "root_certificate": authority.root.public_bytes(Encoding.PEM).decode(),
+        "ledger_run": None,
+        "reissue": False,
         "signer": None,
         "signer_certificate": None,
         "format": format_name,

@@ -24,7 +24,7 @@ SOURCES = Path(__file__).parents[1] / PACKAGE
 
 LEVELS = (
     {"errors", "extras", "devices", "files", "columns", "profiles", "processes", "core_dumps", "figures", "sums"},
-    {"manifest", "authority", "minting", "bundles", "output", "factory_api"},
+    {"manifest", "authority", "minting", "bundles", "output", "factory_api", "ledger"},
     {"batch", "verification", "extraction", "ceremony", "registering", "gateway", "probe"},
     {"benchmark"},
     {"cli"},

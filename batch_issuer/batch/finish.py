@@ -13,11 +13,17 @@ Killed before 6, all of it is done again from the same commit records.
 from __future__ import annotations
 
 import os
-from hashlib import sha256
+from dataclasses import replace
+from hashlib import file_digest, sha256
 from typing import TYPE_CHECKING
 
+from batch_issuer.batch.acceptance import check_manifest, check_signer
+from batch_issuer.batch.plan import open_manifest
+from batch_issuer.batch.summary import Summary
+from batch_issuer.errors import OutputError
 from batch_issuer.files import PUBLIC_MODE, replace_file, sync_directory
 from batch_issuer.output.manifest import ManifestWriter
+from batch_issuer.output.record import read_record
 from batch_issuer.output.rejects import rejects_csv
 from batch_issuer.output.rows import read_commit
 from batch_issuer.output.sums import SumsWriter
@@ -26,12 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from batch_issuer.authority.batch_signer import BatchSigner
-    from batch_issuer.batch.summary import Summary
+    from batch_issuer.batch.request import RunRequest
     from batch_issuer.devices import Rejection
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
 
-__all__ = ["finish_run"]
+__all__ = ["finish_run", "finished_before"]
 
 
 def finish_run(
@@ -72,6 +78,25 @@ def finish_run(
         replace_file(folder.signature, [signer.sign(folder.sums)], PUBLIC_MODE, scratch=folder.work)
     replace_file(folder.summary, [summary.to_json()], PUBLIC_MODE, scratch=folder.work)  # 6
     return summary
+
+
+def finished_before(request: RunRequest, folder: OutputFolder, say: Callable[[str], None]) -> Summary:
+    """The summary of a finished run, if it is the one that is asked for; no key is needed.
+
+    Raises:
+        OutputError: it is of another manifest or signer, or damaged.
+    """
+    record = read_record(folder.record)
+    with open_manifest(request, None) as file:
+        check_manifest(record, file_digest(file, "sha256").hexdigest())
+    check_signer(record, request.sign_with)
+    try:
+        summary = Summary.from_json(folder.summary.read_bytes())
+    except (ValueError, TypeError, KeyError) as error:
+        message = f"{folder.summary} is damaged: {error}"
+        raise OutputError(message, hint="`batch-issuer verify` checks the rest") from None
+    say("the run is finished already: nothing to do")
+    return replace(summary, finished_before=True)
 
 
 def _write_manifest(folder: OutputFolder, record: RunRecord, sums: SumsWriter) -> str:

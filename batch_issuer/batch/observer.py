@@ -1,4 +1,4 @@
-"""Who watches a run."""
+"""Who watches a run: a person's terminal, a test, nobody."""
 
 from __future__ import annotations
 

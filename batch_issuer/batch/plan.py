@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from batch_issuer.authority.batch_signer import BatchSigner
     from batch_issuer.authority.issuer import Issuer
+    from batch_issuer.batch.ledgering import RunLedger
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.batch.rows import RowsRead
     from batch_issuer.devices import Rejection
@@ -46,6 +47,7 @@ _AS_ASKED = (
     "days",
     "backdate",
     "production",
+    "reissue",
     "with_certificates",
     "spreadsheet_safe",
 )
@@ -112,6 +114,7 @@ def make_plan(
     now: datetime,
     spill: Path | None,
     signer: BatchSigner | None = None,
+    ledger: RunLedger | None = None,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Plan:
     """Read and check the whole manifest, fix the run's record.
@@ -123,12 +126,13 @@ def make_plan(
         now: UTC.
         spill: where the accepted rows go, part by part; None for a dry run.
         signer: who signs the output, checked; None for nobody.
+        ledger: what earlier runs have issued; None for a run without.
         notify: told, in a sentence, what takes long.
 
     Raises:
         ManifestError: the manifest as a file is not usable.
         RowsRejectedError: rows are rejected and the run is not to go on without them, or none is left.
-        RefusedError: an option is not usable.
+        RefusedError: an option is not usable, or an unfinished run in the ledger holds one of the devices.
         RunFailedError: workers that check CSRs died again and again.
         OSError: the spill cannot be written.
     """
@@ -140,7 +144,7 @@ def make_plan(
         if kind == "csv" and manifest.types is not None:
             _check_csv_types(manifest)
         rules = RowRules(hardware_id_required=sota is not None and request.hardware_id is None)
-        rows = read_rows(manifest, rules, request, factory=issuer.factory, spill=spill, notify=notify)
+        rows = read_rows(manifest, rules, request, factory=issuer.factory, spill=spill, ledger=ledger, notify=notify)
     if rows.rejections and (not request.skip_rejects or rows.accepted == 0):
         raise _rejected(rows)
     if request.device_hsm:
@@ -158,6 +162,7 @@ def make_plan(
         ca_name=issuer.name,
         ca_certificate=_pem(issuer.certificate),
         root_certificate=_pem(issuer.root),
+        ledger_run=None if ledger is None else ledger.id,
         signer=None if signer is None else signer.name,
         signer_certificate=None if signer is None else signer.certificate_pem(),
         not_before=format_time(window.not_before),
@@ -170,8 +175,9 @@ def make_plan(
         manifest_format=kind,
         **{name: getattr(request, name) for name in _AS_ASKED},
     )
-    signing = () if signer is None else signer.warnings
-    return Plan(record, rows.rejections, [*issuer.warnings, *signing, *warnings, *_renamings(manifest), *clamped])
+    means = [*issuer.warnings, *(() if signer is None else signer.warnings)]
+    again = [] if ledger is None else ledger.warnings()
+    return Plan(record, rows.rejections, [*means, *warnings, *_renamings(manifest), *clamped, *again])
 
 
 def _renamings(manifest: Manifest) -> list[str]:

@@ -22,6 +22,8 @@ class RunRequest:
         pki: the PKI directory.
         ca_name: the device CA in it.
         out: the output folder.
+        ledger: the ledger across runs; None for none.
+        reissue: issue devices that the ledger knows to be issued.
         sign_with: the signer of the output in the PKI directory; None leaves it unsigned.
         format: how bundles are stored.
         workers: processes.
@@ -48,6 +50,8 @@ class RunRequest:
     pki: Path
     ca_name: str = "local-ca"
     out: Path
+    ledger: Path | None = None
+    reissue: bool = False
     sign_with: str | None = None
     format: str = "dir"
     workers: int

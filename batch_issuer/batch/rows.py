@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_issuer.batch.csrs import CsrPiece
+    from batch_issuer.batch.ledgering import RunLedger
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.devices import Rejection
     from batch_issuer.manifest.reading import Manifest
@@ -58,6 +59,7 @@ def read_rows(
     *,
     factory: str,
     spill: Path | None,
+    ledger: RunLedger | None,
     notify: Callable[[str], None],
 ) -> RowsRead:
     """Read and check all rows.
@@ -68,10 +70,12 @@ def read_rows(
         request: the options.
         factory: whose devices they must be.
         spill: where the accepted rows go, part by part; None for a dry run.
+        ledger: what earlier runs have issued; None for a run without.
         notify: told, in a sentence, what takes long, or what happens to workers.
 
     Raises:
         ManifestError: the manifest as a file is not usable.
+        LedgerError: a run that is not finished holds one of the devices.
         RunFailedError: workers that check CSRs died again and again.
         OSError: the spill cannot be written.
     """
@@ -87,11 +91,13 @@ def read_rows(
             late += checked.rejections
             keys.add(checked.rows, checked.keys)
     late += devices.rejections() + keys.rejections()
+    if ledger is not None:
+        late += ledger.refuse(devices, keys, late)
     unwanted = pa.array(sorted({rejection.row for rejection in late}), pa.int64())
     if len(unwanted) and spill is not None:
         drop_rows(spill, request.part_size, unwanted)
     rejections = sorted(reading.rejections + late, key=lambda rejection: rejection.row)
-    return RowsRead(reading.read, rejections, pc.sum(pc.invert(pc.is_in(keys.rows, unwanted))).as_py() or 0)
+    return RowsRead(reading.read, rejections, pc.sum(pc.invert(pc.is_in(keys.table()["row"], unwanted))).as_py() or 0)
 
 
 class _Reading:

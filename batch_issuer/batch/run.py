@@ -6,19 +6,19 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import time
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from batch_issuer.authority.batch_signer import load_batch_signer
 from batch_issuer.authority.issuer import load_issuer
-from batch_issuer.batch.acceptance import check_manifest, check_same, check_signer, check_space
+from batch_issuer.batch.acceptance import check_same, check_space
 from batch_issuer.batch.claim import Claim, check_folder
 from batch_issuer.batch.estimate import seconds_for
-from batch_issuer.batch.finish import finish_run
-from batch_issuer.batch.observer import Observer
+from batch_issuer.batch.finish import finish_run, finished_before
+from batch_issuer.batch.ledgering import open_run_ledger
 from batch_issuer.batch.part import PartDone, PartWork
 from batch_issuer.batch.plan import make_plan, open_manifest
 from batch_issuer.batch.signature import ca_signature
@@ -39,11 +39,13 @@ if TYPE_CHECKING:
     from batch_issuer.authority.issuer import Issuer
     from batch_issuer.authority.signers import Passphrase
     from batch_issuer.authority.tokens import Token
+    from batch_issuer.batch.ledgering import RunLedger
+    from batch_issuer.batch.observer import Observer
     from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.devices import Rejection
 
-__all__ = ["DryRun", "Observer", "dry_run", "issue"]
+__all__ = ["DryRun", "dry_run", "issue"]
 
 
 _RESUME_HINT = "the same command with --resume goes on from here"
@@ -80,10 +82,12 @@ def dry_run(
     folder = OutputFolder(request.out)
     engine_name = choose_engine(request.key_engine)
     issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
-    resuming = check_folder(folder, resume=request.resume)
+    before = read_record(folder.record) if check_folder(folder, resume=request.resume) else None
     signer = _signer(request, now, passphrase)
-    plan = make_plan(request, issuer, open_manifest(request, None), now=now, spill=None, signer=signer)
-    record = check_same(read_record(folder.record), plan.record, now=now) if resuming else plan.record
+    with open_run_ledger(request, folder, before, dry=True) or nullcontext() as ledger:
+        file = open_manifest(request, None)
+        plan = make_plan(request, issuer, file, now=now, spill=None, signer=signer, ledger=ledger)
+    record = plan.record if before is None else check_same(before, plan.record, now=now)
     existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
     footprint = check_space(record, issuer.root, existing, spilled=0)
     engine = key_engine(engine_name)
@@ -115,15 +119,18 @@ def issue(
         Interrupted: it was stopped; it can be resumed.
     """
     folder = OutputFolder(request.out)
-    with Claim(folder, resume=request.resume, notify=observer.say) as claim:
+    with Claim(folder, resume=request.resume, notify=observer.say) as claim, ExitStack() as opened:
         began = time.monotonic()
         if claim.resuming and folder.summary.exists():
-            return _already_finished(request, folder, claim, observer)
+            claim.finish()
+            return finished_before(request, folder, observer.say)
         try:
             engine = choose_engine(request.key_engine)
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
             signer = _signer(request, now, passphrase)
-            plan = _plan(request, issuer, folder, claim, signer=signer, now=now, notify=observer.say)
+            before = read_record(folder.record) if claim.resuming else None
+            ledger = opened.enter_context(open_run_ledger(request, folder, before) or nullcontext())
+            plan = _plan(request, issuer, folder, before, signer=signer, ledger=ledger, now=now, notify=observer.say)
         except OSError as error:
             claim.abandon()
             if error.errno in _NO_SPACE:
@@ -136,7 +143,7 @@ def issue(
         for warning in plan.warnings:
             observer.warn(warning)
         try:
-            run = _Run(folder, claim, plan, issuer, signer, engine=engine, observer=observer)
+            run = _Run(folder, claim, plan, issuer, engine=engine, observer=observer, signer=signer, ledger=ledger)
             return run.run(request.workers, time.monotonic() - began)
         except OSError as error:
             raise RunFailedError(_told(error), hint=f"when that is mended, {_RESUME_HINT}") from error
@@ -155,22 +162,24 @@ def _plan(
     request: RunRequest,
     issuer: Issuer,
     folder: OutputFolder,
-    claim: Claim,
+    before: RunRecord | None,
     *,
     signer: BatchSigner | None,
+    ledger: RunLedger | None,
     now: datetime,
     notify: Callable[[str], None],
 ) -> Plan:
     """1 Plan: everything is refused here that is to be refused; the record is the last thing written."""
-    before = read_record(folder.record) if claim.resuming else None
     folder.plan.unlink(missing_ok=True)
     file = open_manifest(request, folder.spool)
-    plan = make_plan(request, issuer, file, now=now, spill=folder.plan, signer=signer, notify=notify)
+    plan = make_plan(request, issuer, file, now=now, spill=folder.plan, signer=signer, ledger=ledger, notify=notify)
     if before is not None:
         check_same(before, plan.record, now=now)
-        return plan
-    check_space(plan.record, issuer.root, folder.path, spilled=folder.plan.stat().st_size)
-    replace_file(folder.record, [plan.record.to_json()], PUBLIC_MODE, scratch=folder.work)
+    else:
+        check_space(plan.record, issuer.root, folder.path, spilled=folder.plan.stat().st_size)
+    with ledger.holding(plan.record) if ledger is not None else nullcontext():
+        if before is None:
+            replace_file(folder.record, [plan.record.to_json()], PUBLIC_MODE, scratch=folder.work)
     return plan
 
 
@@ -183,10 +192,11 @@ class _Run:
         claim: Claim,
         plan: Plan,
         issuer: Issuer,
-        signer: BatchSigner | None,
         *,
         engine: str,
         observer: Observer,
+        signer: BatchSigner | None,
+        ledger: RunLedger | None,
     ) -> None:
         self._folder = folder
         self._claim = claim
@@ -195,6 +205,7 @@ class _Run:
         self._issuer = issuer
         self._signer = signer
         self._engine = engine
+        self._ledger = ledger
         self._observer = observer
         self._done = self._minted = self._octets = 0
 
@@ -228,6 +239,7 @@ class _Run:
             not_before=self._record.not_before,
             not_after=self._record.not_after,
             manifest=str(self._folder.manifest(self._record.manifest_format)),
+            reissued=0 if self._ledger is None else self._ledger.reissued,
             signer=self._record.signer,
             warnings=tuple(self._plan.warnings),
         )
@@ -250,7 +262,9 @@ class _Run:
                     stop=stop,
                     notify=self._observer.warn,
                 )
-                for _, done in supervisor.run(range(self._record.parts)):
+                for index, done in supervisor.run(range(self._record.parts)):
+                    if self._ledger is not None:
+                        self._ledger.record(index)
                     self._count(done)
         finally:
             self._observer.end()
@@ -274,22 +288,6 @@ def _make_once(path: Path) -> None:
     except FileExistsError:
         if path.is_symlink() or not path.is_dir():
             raise RunFailedError(f"{path} is not a folder of this run", hint="move it away, then resume") from None
-
-
-def _already_finished(request: RunRequest, folder: OutputFolder, claim: Claim, observer: Observer) -> Summary:
-    """A finished run, if it is the one that is asked for: what is left of its own folder goes; no key is needed."""
-    claim.finish()
-    record = read_record(folder.record)
-    with open_manifest(request, None) as file:
-        check_manifest(record, hashlib.file_digest(file, "sha256").hexdigest())
-    check_signer(record, request.sign_with)
-    try:
-        summary = Summary.from_json(folder.summary.read_bytes())
-    except (ValueError, TypeError, KeyError) as error:
-        message = f"{folder.summary} is damaged: {error}"
-        raise OutputError(message, hint="`batch-issuer verify` checks the rest") from None
-    observer.say("the run is finished already: nothing to do")
-    return replace(summary, finished_before=True)
 
 
 def _told(error: OSError) -> str:

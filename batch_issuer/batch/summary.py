@@ -32,6 +32,7 @@ class Summary:
         not_before: of every certificate, UTC.
         not_after: of every certificate, UTC.
         manifest: the output manifest's path.
+        reissued: of `devices`, those that an earlier run in the ledger had issued.
         signer: who signed SHA256SUMS, by the name in the PKI directory; None if nobody did.
         warnings: sentences for the user.
         finished_before: whether the run was finished already, and nothing was left to do.
@@ -55,6 +56,7 @@ class Summary:
     not_before: str
     not_after: str
     manifest: str
+    reissued: int
     signer: str | None
     warnings: tuple[str, ...]
     finished_before: bool = False

@@ -13,6 +13,7 @@ from batch_issuer.cli.command import Group
 from batch_issuer.cli.extract import extract
 from batch_issuer.cli.gateway import gateway
 from batch_issuer.cli.issue import issue
+from batch_issuer.cli.ledger import ledger
 from batch_issuer.cli.register import register
 from batch_issuer.cli.verify import verify
 
@@ -39,7 +40,7 @@ def cli() -> None:
     """
 
 
-for command in (issue, verify, extract, register, ca, gateway, bench):
+for command in (issue, verify, extract, register, ca, gateway, ledger, bench):
     cli.add_command(command)
 
 

@@ -67,6 +67,8 @@ _HELP = {
     "dry_run": "Check everything, estimate time and size, write nothing.",
     "manifest_format": "Of the output manifest.  [default: as the input]",
     "with_certificates": "Add certificate_pem to the output manifest.",
+    "ledger": "The ledger across runs: what it has is not issued again. Made if it is not there.",
+    "reissue": "Issue devices again that the ledger has.",
     "sign_with": "Sign SHA256SUMS by this signer of the PKI directory (`ca add-signer`).",
     "spreadsheet_safe": "In CSV output, put ' before cells that a spreadsheet would run.",
 }
@@ -98,6 +100,8 @@ _HELP = {
 @click.option("--manifest-format", type=click.Choice(("csv", "parquet")), help=_HELP["manifest_format"])
 @click.option("--with-certificates", is_flag=True, help=_HELP["with_certificates"])
 @click.option("--spreadsheet-safe", is_flag=True, help=_HELP["spreadsheet_safe"])
+@click.option("--ledger", type=FILE, help=_HELP["ledger"])
+@click.option("--reissue", is_flag=True, help=_HELP["reissue"])
 @click.option("--sign-with", metavar="NAME", help=_HELP["sign_with"])
 @json_option
 @verbosity_options
@@ -115,6 +119,8 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
 
     as_json, quiet, verbose = (options.pop(name) for name in ("as_json", "quiet", "verbose"))
     dry = options.pop("dry")
+    if options["reissue"] and options["ledger"] is None:
+        raise click.UsageError("--reissue is for --ledger")
     forbid_core_dumps()
     if not dry:
         modules = (*_WORKER_MODULES, *([_HSM_MODULE] if options["token"] else []))
@@ -155,6 +161,10 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
         f"  manifest  {summary.manifest}",
         f"  validity  {summary.not_before} to {summary.not_after}",
     ]
+    if summary.reissued:
+        lines.append(
+            f"  reissued  {counted(summary.reissued, 'device')}; gateways that know a device by another key answer 502"
+        )
     if summary.signer is not None:
         lines.append(f"  signed    {summary.out}/SHA256SUMS.sig, by {summary.signer}")
     if verbose:

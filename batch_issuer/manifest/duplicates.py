@@ -33,10 +33,11 @@ class _Values:
         self._folded.append(_folded(values))
         self._rows += rows
 
-    @property
-    def rows(self) -> pa.Array:
-        """The numbers of all rows, int64, as they came."""
-        return pa.chunked_array(self._rows, pa.int64()).combine_chunks()
+    def table(self) -> pa.Table:
+        """All of them as they came: `row`, int64, and `value`, `KEY_OCTETS` octets."""
+        octets = b"".join(self._values)
+        values = pa.Array.from_buffers(pa.binary(KEY_OCTETS), len(octets) // KEY_OCTETS, [None, pa.py_buffer(octets)])
+        return pa.table({"row": pa.chunked_array(self._rows, pa.int64()).combine_chunks(), "value": values})
 
     def again(self) -> list[tuple[int, bytes, int]]:
         """Each row whose value a row before it has, with the value and the first such row, in the order of rows."""
@@ -47,9 +48,7 @@ class _Values:
         return sorted(self._find())
 
     def _find(self) -> Iterator[tuple[int, bytes, int]]:
-        octets = b"".join(self._values)
-        values = pa.Array.from_buffers(pa.binary(KEY_OCTETS), len(octets) // KEY_OCTETS, [None, pa.py_buffer(octets)])
-        table = pa.table({"value": values, "row": self.rows})
+        table = self.table()
         grouped = table.group_by("value").aggregate([("row", "count"), ("row", "min")])
         again = grouped.filter(pc.greater(grouped["row_count"], 1))
         first = dict(zip(again["value"].to_pylist(), again["row_min"].to_pylist(), strict=True))
@@ -62,17 +61,21 @@ class _Values:
 class UniqueDevices:
     """Finds UUIDs that come again.
 
-    Args:
+    Attributes:
         column: the UUID column's name in the manifest.
     """
 
     def __init__(self, column: str) -> None:
-        self._column = column
+        self.column = column
         self._uuids = _Values()
 
     def add(self, rows: pa.ChunkedArray, device_uuids: pa.ChunkedArray) -> None:
         """Take in some devices: their row numbers, and their UUIDs in lower-case text."""
         self._uuids.add(rows.chunks, b"".join(map(_uuid_octets, device_uuids.chunks)))
+
+    def table(self) -> pa.Table:
+        """All of them: `row`, int64, and `value`, the UUID's octets."""
+        return self._uuids.table()
 
     def rejections(self) -> list[Rejection]:
         """A finding for each row whose UUID a row before it has, naming both, in the order of rows."""
@@ -80,19 +83,19 @@ class UniqueDevices:
 
     def _rejection(self, row: int, h: str, first: int) -> Rejection:
         uuid = f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
-        message = f"row {row}, column {self._column!r}: {uuid} is in row {first} already"
-        return Rejection(row, self._column, uuid, "uuid-duplicate", message)
+        message = f"row {row}, column {self.column!r}: {uuid} is in row {first} already"
+        return Rejection(row, self.column, uuid, "uuid-duplicate", message)
 
 
 class UniqueKeys:
     """Finds public keys that come again, among those that devices bring.
 
-    Args:
+    Attributes:
         column: the CSR column's name in the manifest.
     """
 
     def __init__(self, column: str) -> None:
-        self._column = column
+        self.column = column
         self._keys = _Values()
 
     def add(self, rows: bytes, keys: bytes) -> None:
@@ -104,18 +107,17 @@ class UniqueKeys:
         """
         self._keys.add([pa.Array.from_buffers(pa.int64(), len(rows) // 8, [None, pa.py_buffer(rows)])], keys)
 
-    @property
-    def rows(self) -> pa.Array:
-        """The numbers of all these rows, int64."""
-        return self._keys.rows
+    def table(self) -> pa.Table:
+        """All of them: `row`, int64, and `value`, the same octets of its key's digest."""
+        return self._keys.table()
 
     def rejections(self) -> list[Rejection]:
         """A finding for each row whose key a row before it has, naming both, in the order of rows."""
         return [self._rejection(row, f"{key.hex()}…", first) for row, key, first in self._keys.again()]
 
     def _rejection(self, row: int, key: str, first: int) -> Rejection:
-        message = f"row {row}, column {self._column!r}: its public key (SHA-256 {key}) is that of row {first} already"
-        return Rejection(row, self._column, key, "csr-duplicate-key", message)
+        message = f"row {row}, column {self.column!r}: its public key (SHA-256 {key}) is that of row {first} already"
+        return Rejection(row, self.column, key, "csr-duplicate-key", message)
 
 
 def _uuid_octets(device_uuids: pa.Array) -> bytes:

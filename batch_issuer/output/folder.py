@@ -80,6 +80,11 @@ class OutputFolder:
         return self.work / "manifest"
 
     @property
+    def ledger_run(self) -> Path:
+        """The run's id in the ledger, before `run.json` has it."""
+        return self.work / "ledger-run"
+
+    @property
     def staging(self) -> Path:
         """Parts that are made and not published."""
         return self.work / "staging"

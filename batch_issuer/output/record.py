@@ -35,6 +35,8 @@ class RunRecord:
         ca_name: the device CA's name in the PKI directory.
         ca_certificate: its certificate, PEM.
         root_certificate: the root's, PEM.
+        ledger_run: the run's id in the ledger; None for a run without one.
+        reissue: whether devices may be issued that an earlier run in the ledger has issued.
         signer: who signs SHA256SUMS, by the name in the PKI directory; None for nobody.
         signer_certificate: its certificate, PEM.
         format: how bundles are stored.
@@ -67,6 +69,8 @@ class RunRecord:
     ca_name: str
     ca_certificate: str
     root_certificate: str
+    ledger_run: str | None
+    reissue: bool
     signer: str | None
     signer_certificate: str | None
     format: str

@@ -1,0 +1,274 @@
+"""What a run has to do with the ledger: what it may not issue again, what it holds, and what it has issued.
+
+1. The plan looks its devices up, and rejects those that an earlier run has issued, unless they are to be issued again.
+2. The run's id is written into its own folder; then its devices are held, in one transaction; then `run.json` is there.
+   A plan that was killed in between is followed by one that finds the id, and gives up what that one held.
+3. Each part is recorded when its worker reports it, from its commit record; a resume records what a kill left out.
+"""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from cryptography import x509
+
+from batch_issuer.batch.spill import PlanReader
+from batch_issuer.columns import hex_octets
+from batch_issuer.devices import UUID_LENGTH, Rejection
+from batch_issuer.errors import LedgerError, RunFailedError
+from batch_issuer.figures import counted
+from batch_issuer.files import PRIVATE_MODE, replace_file
+from batch_issuer.ledger.entries import IssuedPart, LedgerRun, ReservedPart
+from batch_issuer.ledger.ledger import open_ledger
+from batch_issuer.output.record import format_time
+from batch_issuer.output.rows import read_commit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
+
+    from batch_issuer.batch.request import RunRequest
+    from batch_issuer.ledger.entries import Found
+    from batch_issuer.ledger.ledger import Ledger
+    from batch_issuer.manifest.duplicates import UniqueDevices, UniqueKeys
+    from batch_issuer.output.folder import OutputFolder
+    from batch_issuer.output.record import RunRecord
+
+__all__ = ["RunLedger", "open_run_ledger"]
+
+_RECORDED = (("device_uuid", UUID_LENGTH), ("serial_number", 40), ("public_key_sha256", 64))
+"""What the ledger takes of a part's rows, with the characters of each value."""
+
+_SHOWN = 8
+
+
+def open_run_ledger(
+    request: RunRequest, folder: OutputFolder, before: RunRecord | None, *, dry: bool = False
+) -> RunLedger | None:
+    """The ledger that was asked for, for this run; None if none was, or a dry run found none.
+
+    Args:
+        request: the options.
+        folder: the run's.
+        before: the run to be resumed, None for a new one.
+        dry: whether nothing may be written.
+
+    Raises:
+        LedgerError: it cannot be used, or does not know the run to be resumed.
+    """
+    ledger = None if request.ledger is None else open_ledger(request.ledger, create=not dry)
+    if ledger is None:
+        return None
+    try:
+        run = None if before is None else before.ledger_run
+        if run is not None:
+            return RunLedger(ledger, folder, run, _known_number(ledger, run, request, folder), reissue=request.reissue)
+        if not dry and folder.ledger_run.exists():
+            _give_up(ledger, folder)
+        return RunLedger(ledger, folder, uuid.uuid4().hex, None, reissue=request.reissue)
+    except BaseException:
+        ledger.close()
+        raise
+
+
+def _known_number(ledger: Ledger, run: str, request: RunRequest, folder: OutputFolder) -> int:
+    number = ledger.number(run)
+    if number is None:
+        raise LedgerError(
+            f"the ledger {request.ledger} does not know the run that {folder.path} holds",
+            hint="resume with the ledger that it began with",
+        )
+    return number
+
+
+def _give_up(ledger: Ledger, folder: OutputFolder) -> None:
+    """What a plan held that was killed before its run began."""
+    run = folder.ledger_run.read_text()
+    if ledger.number(run) is not None:
+        ledger.release(run)
+
+
+class RunLedger:
+    """An open ledger and one run; a context manager.
+
+    Args:
+        ledger: open.
+        folder: the run's.
+        run: the run's id.
+        number: its number in the ledger, None if it is not there yet.
+        reissue: whether devices may be issued again.
+
+    Attributes:
+        id: the run's id.
+        reissued: after `refuse`, how many of the run's devices were issued before.
+    """
+
+    def __init__(self, ledger: Ledger, folder: OutputFolder, run: str, number: int | None, *, reissue: bool) -> None:
+        self.id = run
+        self.reissued = 0
+        self._ledger = ledger
+        self._folder = folder
+        self._number = number
+        self._reissue = reissue
+        self._rekeyed = self._seen = 0
+
+    def __enter__(self) -> RunLedger:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._ledger.close()
+
+    def refuse(self, devices: UniqueDevices, keys: UniqueKeys, again: Sequence[Rejection]) -> list[Rejection]:
+        """A finding for each row whose device or key an earlier run has issued; none if they are to be issued again.
+
+        Of a run that is resumed the runs before it count, and so its findings are those that it began with.
+
+        Args:
+            devices: the manifest's.
+            keys: those that devices bring.
+            again: what was found about these rows otherwise, which is enough.
+
+        Raises:
+            LedgerError: a run that is not finished holds one of the devices.
+        """
+        uuids, brought = devices.table(), keys.table()
+        found = self._ledger.devices(_octets(uuids), before=self._number)
+        self._seen = found.seen
+        if found.held is not None and self._number is None:
+            holder = self._ledger.run(found.held)
+            raise LedgerError(
+                f"devices of the manifest are held by a run that is not finished: {holder.id} in {holder.out}",
+                hint="resume that run first; if its folder is gone, `batch-issuer ledger release` gives them up",
+            )
+        known_keys = self._ledger.keys(_octets(brought), before=self._number) if len(brought) else None
+        if self._reissue:
+            self.reissued = len(found.values)
+            kept = [] if known_keys is None else _known(brought, known_keys)["row"].to_pylist()
+            self._rekeyed = len(set(_known(uuids, found)["row"].to_pylist()) - set(kept))
+            return []
+        known = self._rejections(uuids, found, again, partial(_device_rejection, devices.column))
+        if known_keys is None:
+            return known
+        return known + self._rejections(brought, known_keys, [*again, *known], partial(_key_rejection, keys.column))
+
+    def _rejections(
+        self,
+        table: pa.Table,
+        found: Found,
+        again: Sequence[Rejection],
+        rejection: Callable[[int, bytes, LedgerRun], Rejection],
+    ) -> list[Rejection]:
+        """A finding for each row of `table` whose value was found, but for rows with another finding."""
+        if not len(found.values):
+            return []
+        known_runs = {number: self._ledger.run(number) for number in pc.unique(found.runs).to_pylist()}
+        runs = dict(zip(found.values.to_pylist(), map(known_runs.__getitem__, found.runs.to_pylist()), strict=True))
+        known = _known(table, found)
+        known = known.filter(pc.invert(pc.is_in(known["row"], pa.array([one.row for one in again], pa.int64()))))
+        return [
+            rejection(row, value, runs[value])
+            for row, value in zip(known["row"].to_pylist(), known["value"].to_pylist(), strict=True)
+        ]
+
+    def warnings(self) -> list[str]:
+        """What the user is told of devices that are issued again."""
+        if not self._rekeyed:
+            return []
+        told = (
+            "had a certificate before: a gateway that knows such a device by its first key answers 502 to the new one"
+        )
+        return [f"{counted(self._rekeyed, 'device')} of this run {told}, until its entry is deleted there"]
+
+    @contextmanager
+    def holding(self, record: RunRecord) -> Iterator[None]:
+        """Hold the devices of the run's accepted rows; if what is done meanwhile fails, a new run gives them up.
+
+        Raises:
+            LedgerError: another run took one meanwhile; nothing is held.
+            OSError: the run's folder cannot be written.
+        """
+        new = self._number is None
+        if new:
+            replace_file(self._folder.ledger_run, [self.id.encode()], PRIVATE_MODE, scratch=self._folder.work)
+        with PlanReader(self._folder.plan) as plan:
+            parts = [
+                ReservedPart(index, hex_octets(rows.column("device_uuid"), UUID_LENGTH), _flags(rows, record))
+                for index, rows in enumerate(plan.parts())
+            ]
+        self._number = self._ledger.reserve(_described(self.id, self._folder, record), parts, seen=self._seen)
+        try:
+            yield
+        except BaseException:
+            if new:
+                self._ledger.release(self.id)
+            raise
+
+    def record(self, index: int) -> None:
+        """A part is issued.
+
+        Raises:
+            RunFailedError: the ledger cannot be used; a resume records the part.
+        """
+        assert self._number is not None  # noqa: S101 - the plan has held them
+        rows = read_commit(self._folder.commit(index), checked=True).rows
+        octets = [hex_octets(rows.column(name).combine_chunks(), width) for name, width in _RECORDED]
+        try:
+            self._ledger.record(self._number, IssuedPart(index, *octets), format_time(datetime.now(UTC)))
+        except LedgerError as error:
+            raise RunFailedError(str(error)) from None
+
+
+def _device_rejection(column: str, row: int, value: bytes, run: LedgerRun) -> Rejection:
+    device = str(uuid.UUID(bytes=value))
+    message = f"row {row}, column {column!r}: {device} was issued by run {run.id[:_SHOWN]} into {run.out}"
+    return Rejection(row, column, device, "ledger-issued", message)
+
+
+def _key_rejection(column: str, row: int, value: bytes, run: LedgerRun) -> Rejection:
+    key = f"{value.hex()}…"
+    found = f"its public key (SHA-256 {key}) was certified by run {run.id[:_SHOWN]} into {run.out}"
+    return Rejection(row, column, key, "ledger-key", f"row {row}, column {column!r}: {found}")
+
+
+def _known(table: pa.Table, found: Found) -> pa.Table:
+    return table.filter(pc.is_in(table["value"], value_set=found.values))
+
+
+def _octets(table: pa.Table) -> bytes:
+    """The values of a table of fixed-size values, one after the other."""
+    [chunk] = table["value"].chunks
+    octets: bytes = chunk.buffers()[1].to_pybytes()
+    return octets
+
+
+def _flags(rows: pa.RecordBatch, record: RunRecord) -> bytes:
+    flags = pc.fill_null(rows.column("production"), record.production)
+    octets: bytes = pc.cast(flags, pa.uint8()).buffers()[1].to_pybytes()
+    return octets[: len(rows)]
+
+
+def _described(run: str, folder: OutputFolder, record: RunRecord) -> LedgerRun:
+    ca = x509.load_pem_x509_certificate(record.ca_certificate.encode())
+    try:
+        identifier = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    except x509.ExtensionNotFound:
+        identifier = None
+    return LedgerRun(
+        id=run,
+        out=str(folder.path.absolute()),
+        manifest=record.manifest,
+        manifest_sha256=record.manifest_sha256,
+        factory=record.factory,
+        ca_name=record.ca_name,
+        ca_serial=ca.serial_number.to_bytes(-(-ca.serial_number.bit_length() // 8)),
+        ca_key_identifier=identifier,
+        not_before=record.not_before,
+        not_after=record.not_after,
+        began=format_time(datetime.now(UTC)),
+    )

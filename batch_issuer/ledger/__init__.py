@@ -1,0 +1,1 @@
+"""The ledger across runs: which devices were issued, by which run, and which an unfinished run holds."""
