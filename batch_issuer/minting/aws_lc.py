@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from batch_issuer.devices import Sec1Der
 from batch_issuer.errors import RunFailedError
 from batch_issuer.minting.keys import SEC1_LENGTH
 
 if TYPE_CHECKING:
+    from batch_issuer.devices import Sec1Der
     from batch_issuer.minting.keys import Signature
 
 __all__ = ["AwsLcKeys"]
@@ -54,7 +54,7 @@ class AwsLcKeys:
         """
         generate, p256, sec1 = self._keys.new_generate, self._p256, self._sec1
         made = [generate(p256).export_key(sec1) for _ in range(count)]
-        return [Sec1Der(der if len(der) == SEC1_LENGTH else _in_full_length(der)) for der in made]
+        return cast("list[Sec1Der]", [der if len(der) == SEC1_LENGTH else _in_full_length(der) for der in made])
 
     def signature(self, key: bytes) -> Signature:
         """What signs with a P-256 private key, SEC1 or PKCS#8 DER."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 from importlib import import_module
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from batch_issuer.devices import Sec1Der
 from batch_issuer.errors import RefusedError
 from batch_issuer.extras import need_extra
+
+if TYPE_CHECKING:
+    from batch_issuer.devices import Sec1Der
 
 __all__ = [
     "AUTO",
@@ -70,7 +72,8 @@ class OpenSSLKeys:
         # public key would cost as much again.
         generate, curve = ec.generate_private_key, ec.SECP256R1()
         der, sec1, plain = Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption()
-        return [Sec1Der(generate(curve).private_bytes(der, sec1, plain)) for _ in range(count)]
+        # Not Sec1Der(…), which would be a call for each.
+        return cast("list[Sec1Der]", [generate(curve).private_bytes(der, sec1, plain) for _ in range(count)])
 
     def signature(self, key: bytes) -> Signature:
         """What signs with a P-256 private key, SEC1 or PKCS#8 DER; nonces as `authority.signers.FileKey` says."""
