@@ -13,6 +13,7 @@ from functools import lru_cache
 from hashlib import sha256
 from struct import Struct
 from typing import TYPE_CHECKING
+from zlib import adler32
 
 from batch_issuer.bundles.contents import (
     FILE_MODES,
@@ -128,22 +129,22 @@ def _header(name: str, size: int) -> tuple[bytes, int, bytes]:
     return header[UUID_LENGTH:148], checksum, header[156:]
 
 
-class _DeviceHeaders(dict[tuple[tuple[int, ...], int], list[bytes]]):
-    """(octets of each file in `FILE_MODES`' order, sum of the UUID's characters) to the folder's and their headers.
+class _DeviceHeaders(dict[tuple[tuple[int, ...], int], "tuple[Struct, list[bytes]]"]):
+    """(octets of each file, in the order of `FILE_MODES`, sum of the UUID's characters) to layout and all headers.
 
-    One that is not there has no octets, and its header has none.
+    A file that is not there has no octets, and its header has none.
     """
 
     def __init__(self) -> None:
         self._each = _Headers()
 
-    def __missing__(self, key: tuple[tuple[int, ...], int]) -> list[bytes]:
+    def __missing__(self, key: tuple[tuple[int, ...], int]) -> tuple[Struct, list[bytes]]:
         if len(self) >= _MEMORY_LIMIT:
             self.clear()
         sizes, uuid_sum = key
         files = zip(FILE_MODES, sizes, strict=True)
         headers = [self._each[name, size, uuid_sum] if size else b"" for name, size in files]
-        found = self[key] = [self._each["", 0, uuid_sum], *headers]
+        found = self[key] = (_layout(sizes), [self._each["", 0, uuid_sum], *headers])
         return found
 
 
@@ -165,8 +166,9 @@ def _members(part: PartBundles, headers: _DeviceHeaders) -> Iterator[bytes]:
         key = b"" if private_key is None else private_key_pem(private_key)
         leaf = certificate_pem(certificate)
         sizes = (len(key), len(leaf), len(root), len(sota))
-        folder_head, key_head, leaf_head, root_head, sota_head = headers[sizes, sum(uuid)]
-        yield _layout(sizes).pack(
+        # Adler-32's lower half is 1 and the sum of all octets, modulo a number that 36 of ASCII do not reach.
+        layout, (folder_head, key_head, leaf_head, root_head, sota_head) = headers[sizes, (adler32(uuid) & 0xFFFF) - 1]
+        yield layout.pack(
             uuid, folder_head, uuid, key_head, key, uuid, leaf_head, leaf, uuid, root_head, root, uuid, sota_head, sota,
         )  # fmt: skip
 
