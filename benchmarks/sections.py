@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from batch_issuer.benchmark.figures import C_SIGN, C_SIGN_COPY, FLOOR, summarise
+from batch_issuer.benchmark.figures import C_SIGN, C_SIGN_COPY, FLOOR, by_engine, summarise
 from batch_issuer.benchmark.loops import FloorLoop
-from batch_issuer.benchmark.rounds import USUAL_PART, Plan, measure_rounds, names_of
+from batch_issuer.benchmark.rounds import USUAL_PART, Plan, installed_engines, measure_rounds, names_of
 from batch_issuer.benchmark.runs import Run, issued, run_program, verify_figures
 from batch_issuer.benchmark.together import rate_together
 from batch_issuer.benchmark.token import token_workload, what_lacks
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "KINDS", "Scale", "Section", "measure_sections"]
 
-FORMATS = ("parquet", "tar", "dir")
+PACKED = ("parquet", "tar")
+FORMATS = (*PACKED, "dir")
 
 KINDS = ("rates", "growth", "shell", "verify", "handshakes", "hsm")
 """What `--only` may name."""
@@ -57,8 +58,7 @@ class Scale:
     """How much is measured.
 
     Attributes:
-        devices: for the rates; growth goes from a twentieth to five times as many, verification checks half, a
-            hundredth is probed.
+        devices: for the rates; growth goes from a tenth to ten times as many, a fiftieth is probed.
         rounds: of each section.
         workers: the numbers of processes of the rates; the other sections take the last.
     """
@@ -70,7 +70,7 @@ class Scale:
     @property
     def growth(self) -> tuple[int, int, int]:
         """The sizes that growth is measured at."""
-        return max(1, self.devices // 20), max(1, self.devices // 2), self.devices * 5
+        return max(1, self.devices // 10), self.devices, self.devices * 10
 
 
 def measure_sections(
@@ -90,7 +90,9 @@ def measure_sections(
     if "rates" in kinds:
         for workers in scale.workers:
             tell(f"rates with {workers} processes")
-            plan = Plan(scale.devices, scale.rounds, workers, names_of(FORMATS))
+            # Folders take long, and are measured once, with the most processes.
+            kinds_there = FORMATS if workers == scale.workers[-1] else PACKED
+            plan = Plan(scale.devices, scale.rounds, workers, names_of(kinds_there, installed_engines()))
             yield f"rates-{workers}", Section(asdict(plan), measure_rounds(workload, plan, tell))
     others = {
         "growth": _growth_round,
@@ -121,15 +123,21 @@ def _token_sections(folder: Path, scale: Scale, tell: Callable[[str], None]) -> 
 
 
 def _growth_round(workload: Workload, scale: Scale) -> Round:
-    """Parquet at three sizes, its rates once started; `evenness` is the lowest of them over the highest."""
-    workers = scale.workers[-1]
-    one: Round = {
-        FLOOR: {"devices_per_second": rate_together(FloorLoop(), scale.devices // 2, workers)},
-    }
+    """Parquet at three sizes, its rates once started; `evenness` is the lowest of them over the highest.
+
+    At the last of the sizes the floor is measured too, and the packed formats by each engine.
+    """
+    workers, most = scale.workers[-1], scale.growth[-1]
+    one: Round = {FLOOR: {"devices_per_second": rate_together(FloorLoop(), most, workers)}}
     for devices in scale.growth:
         one[str(devices)] = _issue_once(workload, Run("parquet", devices, workers, USUAL_PART))
     rates = [one[str(devices)]["devices_per_second"] for devices in scale.growth]
     one["growth"] = {"evenness": min(rates) / max(rates)}
+    one["parquet"] = one[str(most)]
+    for engine in installed_engines():
+        for kind in PACKED:
+            if (name := by_engine(kind, engine)) not in one:
+                one[name] = _issue_once(workload, Run(kind, most, workers, USUAL_PART, engine))
     return one
 
 
@@ -150,7 +158,7 @@ def _verify_round(workload: Workload, scale: Scale) -> Round:
     one: Round = {}
     workers = scale.workers[-1]
     for kind in FORMATS:
-        with issued(workload, Run(kind, max(1, scale.devices // 2), workers)) as (out, _):
+        with issued(workload, Run(kind, scale.devices, workers)) as (out, _):
             one[kind] = verify_figures(workload, out, workers)
     return one
 

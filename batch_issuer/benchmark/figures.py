@@ -24,6 +24,8 @@ __all__ = [
     "Round",
     "Spread",
     "Summary",
+    "by_engine",
+    "kind_and_engine",
     "spread",
     "summarise",
 ]
@@ -42,6 +44,21 @@ C_SIGN = "C_Sign loop"
 
 C_SIGN_COPY = "C_Sign loop, copy"
 """The same with the session's copy of the key, which SoftHSM signs with faster."""
+
+_USUAL_ENGINE = "openssl"
+"""The engine of the floor, and of what is measured under a name that names none."""
+
+
+def by_engine(kind: str, engine: str) -> str:
+    """What a measurement of `kind` with a key engine is called: `parquet`, `parquet aws-lc`."""
+    return kind if engine == _USUAL_ENGINE else f"{kind} {engine}"
+
+
+def kind_and_engine(name: str) -> tuple[str, str]:
+    """The two that such a name is made of."""
+    kind, _, engine = name.partition(" ")
+    return kind, engine or _USUAL_ENGINE
+
 
 _RATE = "devices_per_second"
 

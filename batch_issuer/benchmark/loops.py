@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from batch_issuer.batch.signature import ca_signature
 from batch_issuer.benchmark.workload import device_uuids
 from batch_issuer.bundles.contents import FILE_MODES
 from batch_issuer.bundles.format import bundle_format
@@ -65,10 +66,12 @@ class CoreLoop:
     Attributes:
         issuer: the CA.
         part_size: devices per part.
+        engine: the name of what makes keys and signs.
     """
 
     issuer: Issuer
     part_size: int
+    engine: str = "openssl"
 
     def prepare(self, place: int, count: int) -> Callable[[], None]:
         """The work for `count` devices of its own."""
@@ -101,7 +104,8 @@ class CoreLoop:
         assert isinstance(public_key, ec.EllipticCurvePublicKey)  # noqa: S101 - loading the issuer checked it
         identifier = self.issuer.subject_key_identifier
         issuance = DeviceIssuance(ca.subject, identifier, self.issuer.factory, self.issuer.window)
-        return Mint(issuance, key_engine("openssl"), self.issuer.key.open(), public_key)
+        engine = key_engine(self.engine)
+        return Mint(issuance, engine, ca_signature(self.issuer, engine), public_key)
 
 
 @dataclass(frozen=True, slots=True)

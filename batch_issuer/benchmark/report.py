@@ -29,11 +29,11 @@ def result_json(machine: Machine, plan: Plan, rounds: Sequence[Round]) -> str:
 
 def result_text(machine: Machine, plan: Plan, rounds: Sequence[Round]) -> str:
     """A table of the medians, what they were measured on, and how."""
-    header = f"{'':<10}{'devices/s':>11}{'lowest':>10}{'highest':>10}  {'of the floor':>12}  {'parent':>6}"
+    header = f"{'':<16}{'devices/s':>11}{'lowest':>10}{'highest':>10}  {'of the floor':>12}  {'parent':>6}"
     lines = [header]
     for name, figures in summarise(rounds).items():
         rate = figures["devices_per_second"]
-        columns = f"{name:<10}{rate.median:>11,.0f}{rate.lowest:>10,.0f}{rate.highest:>10,.0f}"
+        columns = f"{name:<16}{rate.median:>11,.0f}{rate.lowest:>10,.0f}{rate.highest:>10,.0f}"
         ratio, share = _number(figures.get("of_floor"), ".2f"), _number(figures.get("parent_cpu_share"), ".1%")
         lines.append(f"{columns}  {ratio:>12}  {share:>6}".rstrip())
     lines += [
@@ -41,7 +41,7 @@ def result_text(machine: Machine, plan: Plan, rounds: Sequence[Round]) -> str:
         *machine_lines(machine),
         f"{plan.devices:,} devices, {plan.workers} processes, parts of {plan.part_size:,}; medians of {plan.rounds}"
         " rounds, ratios within a round",
-        f"{FLOOR}: key generation and signature alone; parent: its share of a run's CPU time",
+        f"{FLOOR}: key generation and signature alone, by OpenSSL; parent: its share of a run's CPU time",
     ]
     return "\n".join(lines)
 
@@ -51,7 +51,8 @@ def machine_lines(machine: Machine) -> list[str]:
     return [
         f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, {machine['file_system']}",
         f"Python {machine['python']}, cryptography {machine['cryptography']} (OpenSSL {machine['openssl']}), "
-        f"pyarrow {machine['pyarrow']}, numpy {machine['numpy']}, batch-issuer {machine['batch_issuer']}",
+        f"awscrt {machine.get('awscrt', 'none')}, pyarrow {machine['pyarrow']}, numpy {machine['numpy']}, "
+        f"batch-issuer {machine['batch_issuer']}",
     ]
 
 

@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batch_issuer.authority.tokens import TokenKey
-from batch_issuer.benchmark.figures import BARE_LOOP, C_SIGN, C_SIGN_COPY, CORE, FLOOR
+from batch_issuer.benchmark.figures import BARE_LOOP, C_SIGN, C_SIGN_COPY, CORE, FLOOR, by_engine, kind_and_engine
 from batch_issuer.benchmark.loops import CoreLoop, FloorLoop, FolderLoop
 from batch_issuer.benchmark.runs import Run, file_sizes, issued
 from batch_issuer.benchmark.together import rate_together
 from batch_issuer.benchmark.token import SignLoop
+from batch_issuer.minting.keys import AUTO, choose_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from batch_issuer.benchmark.figures import Figures, Round
     from batch_issuer.benchmark.together import Loop
     from batch_issuer.benchmark.workload import Workload
 
-__all__ = ["USUAL_PART", "Plan", "measure", "measure_rounds", "names_of", "spread_parts"]
+__all__ = ["USUAL_PART", "Plan", "installed_engines", "measure", "measure_rounds", "names_of", "spread_parts"]
 
 USUAL_PART = 5000
 """Devices per part unless told otherwise, as `batch-issuer issue` has it."""
@@ -34,8 +35,8 @@ class Plan:
         devices: in each measurement.
         rounds: how often.
         workers: processes.
-        names: what is measured in each round, in this order: `FLOOR`, `CORE`, `BARE_LOOP`, of a token's
-            workload `C_SIGN` and `C_SIGN_COPY`, and formats by name.
+        names: what is measured in each round, in this order: `FLOOR`, `BARE_LOOP`, of a token's workload `C_SIGN` and
+            `C_SIGN_COPY`; `CORE` and formats, `by_engine`.
         part_size: devices per part.
     """
 
@@ -46,9 +47,21 @@ class Plan:
     part_size: int = USUAL_PART
 
 
-def names_of(formats: Iterable[str]) -> tuple[str, ...]:
-    """What to measure for these formats: the floor, the core and they; dir's own floor stands just before it."""
-    return (FLOOR, CORE, *(name for kind in formats for name in ((BARE_LOOP, kind) if kind == "dir" else (kind,))))
+def installed_engines() -> tuple[str, ...]:
+    """The key engines that can be measured here: OpenSSL, which is always there, and then a faster one."""
+    return tuple(dict.fromkeys(("openssl", choose_engine(AUTO))))
+
+
+def names_of(formats: Iterable[str], engines: Sequence[str] = ("openssl",)) -> tuple[str, ...]:
+    """What to measure for these formats: the floor, the core and they, by each engine.
+
+    Of `dir` its own floor stands just before it, and it is measured by the first engine only: what it takes is the
+    file system's.
+    """
+    names = [FLOOR]
+    for kind in (CORE, *formats):
+        names += (BARE_LOOP, kind) if kind == "dir" else (by_engine(kind, engine) for engine in engines)
+    return tuple(names)
 
 
 def spread_parts(devices: int, workers: int) -> int:
@@ -88,6 +101,7 @@ def measure(workload: Workload, plan: Plan, name: str, sizes: dict[str, int]) ->
     Raises:
         RunFailedError: the measured run failed.
     """
+    kind, engine = kind_and_engine(name)
     if loop := _loop(workload, plan, name):
         return {"devices_per_second": rate_together(loop, plan.devices, plan.workers)}
     if name == BARE_LOOP:
@@ -96,15 +110,16 @@ def measure(workload: Workload, plan: Plan, name: str, sizes: dict[str, int]) ->
             return {"devices_per_second": rate_together(FolderLoop(folder, sizes), plan.devices, plan.workers)}
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    with issued(workload, Run(name, plan.devices, plan.workers, plan.part_size)) as (_, figures):
+    with issued(workload, Run(kind, plan.devices, plan.workers, plan.part_size, engine)) as (_, figures):
         return figures
 
 
 def _loop(workload: Workload, plan: Plan, name: str) -> Loop | None:
     if name == FLOOR:
         return FloorLoop()
-    if name == CORE:
-        return CoreLoop(workload.issuer, plan.part_size)
+    kind, engine = kind_and_engine(name)
+    if kind == CORE:
+        return CoreLoop(workload.issuer, plan.part_size, engine)
     if name in (C_SIGN, C_SIGN_COPY):
         assert isinstance(workload.issuer.key, TokenKey)  # noqa: S101 - a token's workload
         return SignLoop(workload.folder, workload.issuer.key, copy=name == C_SIGN_COPY)

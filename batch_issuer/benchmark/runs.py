@@ -37,12 +37,14 @@ class Run:
         devices: how many.
         workers: processes.
         part_size: devices per part.
+        engine: the name of what makes keys and signs.
     """
 
     format: str
     devices: int
     workers: int
     part_size: int = 5000
+    engine: str = "openssl"
 
 
 def run_program(workload: Workload, *arguments: str) -> tuple[Figures, str]:
@@ -101,6 +103,7 @@ def issued(workload: Workload, run: Run) -> Iterator[tuple[Path, Figures]]:
         "--format": run.format,
         "--workers": run.workers,
         "--part-size": run.part_size,
+        "--key-engine": run.engine,
         "--hardware-id": "bench",
     }
     arguments = [str(text) for option in options.items() for text in option]
