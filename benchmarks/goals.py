@@ -19,6 +19,8 @@ _MOST_RESIDENT = 400e6
 GOALS = {
     "rates-2": (
         Limit("core", "of_floor", 0.74),
+        Limit("parquet sealed", "of_unsealed", 0.95),
+        Limit("tar sealed", "of_unsealed", 0.95),
         Limit("dir", "of_bare_loop", 0.80),
         Limit("parquet", "parent_cpu_share", 0.06, at_most=True),
         Limit("tar", "parent_cpu_share", 0.06, at_most=True),

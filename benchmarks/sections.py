@@ -25,6 +25,9 @@ __all__ = ["FORMATS", "KINDS", "Scale", "Section", "measure_sections"]
 PACKED = ("parquet", "tar")
 FORMATS = (*PACKED, "dir")
 
+RATED = ("parquet", "parquet sealed", "tar", "tar sealed", "dir")
+"""The formats whose rates are measured, sealed ones beside those that are not."""
+
 KINDS = ("rates", "growth", "shell", "verify", "handshakes", "hsm")
 """What `--only` may name."""
 
@@ -91,7 +94,7 @@ def measure_sections(
         for workers in scale.workers:
             tell(f"rates with {workers} processes")
             # Folders take long, and are measured once, with the most processes.
-            kinds_there = FORMATS if workers == scale.workers[-1] else PACKED
+            kinds_there = RATED if workers == scale.workers[-1] else PACKED
             plan = Plan(scale.devices, scale.rounds, workers, names_of(kinds_there, installed_engines()))
             yield f"rates-{workers}", Section(asdict(plan), measure_rounds(workload, plan, tell))
     others = {
@@ -137,7 +140,7 @@ def _growth_round(workload: Workload, scale: Scale) -> Round:
     for engine in installed_engines():
         for kind in PACKED:
             if (name := by_engine(kind, engine)) not in one:
-                one[name] = _issue_once(workload, Run(kind, most, workers, USUAL_PART, engine))
+                one[name] = _issue_once(workload, Run(kind, most, workers, USUAL_PART, engine=engine))
     return one
 
 

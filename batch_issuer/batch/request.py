@@ -26,6 +26,7 @@ class RunRequest:
         reissue: issue devices that the ledger knows to be issued.
         sign_with: the signer of the output in the PKI directory; None leaves it unsigned.
         format: how bundles are stored.
+        seal_to: age recipients that each part is encrypted to, before it is written; empty leaves them unsealed.
         workers: processes.
         key_engine: what makes keys, and signs if the CA's key is in a file; `auto` is the fastest that is installed.
             Like the number of workers it is no part of what is asked: all give the same, and a resume may take another.
@@ -54,6 +55,7 @@ class RunRequest:
     reissue: bool = False
     sign_with: str | None = None
     format: str = "dir"
+    seal_to: tuple[str, ...] = ()
     workers: int
     key_engine: str = AUTO
     part_size: int = 5000

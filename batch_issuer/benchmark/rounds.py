@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batch_issuer.authority.tokens import TokenKey
-from batch_issuer.benchmark.figures import BARE_LOOP, C_SIGN, C_SIGN_COPY, CORE, FLOOR, by_engine, kind_and_engine
+from batch_issuer.benchmark.figures import (
+    BARE_LOOP,
+    C_SIGN,
+    C_SIGN_COPY,
+    CORE,
+    FLOOR,
+    SEALED,
+    by_engine,
+    kind_and_engine,
+)
 from batch_issuer.benchmark.loops import CoreLoop, FloorLoop, FolderLoop
 from batch_issuer.benchmark.runs import Run, file_sizes, issued
 from batch_issuer.benchmark.together import rate_together
@@ -36,7 +45,7 @@ class Plan:
         rounds: how often.
         workers: processes.
         names: what is measured in each round, in this order: `FLOOR`, `BARE_LOOP`, of a token's workload `C_SIGN` and
-            `C_SIGN_COPY`; `CORE` and formats, `by_engine`.
+            `C_SIGN_COPY`; `CORE` and formats, with `SEALED` after them or not, `by_engine`.
         part_size: devices per part.
     """
 
@@ -55,12 +64,13 @@ def installed_engines() -> tuple[str, ...]:
 def names_of(formats: Iterable[str], engines: Sequence[str] = ("openssl",)) -> tuple[str, ...]:
     """What to measure for these formats: the floor, the core and they, by each engine.
 
-    Of `dir` its own floor stands just before it, and it is measured by the first engine only: what it takes is the
-    file system's.
+    `dir`, which has its own floor just before it, and what is sealed are measured by the first engine only: what these
+    take besides is not the engine's.
     """
     names = [FLOOR]
     for kind in (CORE, *formats):
-        names += (BARE_LOOP, kind) if kind == "dir" else (by_engine(kind, engine) for engine in engines)
+        every = engines[:1] if kind == "dir" or kind.endswith(SEALED) else engines
+        names += [BARE_LOOP] * (kind == "dir") + [by_engine(kind, engine) for engine in every]
     return tuple(names)
 
 
@@ -110,7 +120,9 @@ def measure(workload: Workload, plan: Plan, name: str, sizes: dict[str, int]) ->
             return {"devices_per_second": rate_together(FolderLoop(folder, sizes), plan.devices, plan.workers)}
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    with issued(workload, Run(kind, plan.devices, plan.workers, plan.part_size, engine)) as (_, figures):
+    shape = kind.removesuffix(SEALED)
+    run = Run(shape, plan.devices, plan.workers, plan.part_size, sealed=shape != kind, engine=engine)
+    with issued(workload, run) as (_, figures):
         return figures
 
 
