@@ -9,6 +9,7 @@ from __future__ import annotations
 import tarfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from struct import Struct
 from typing import TYPE_CHECKING
 from zlib import adler32
@@ -53,14 +54,10 @@ class TarFormat(PackedFormat):
 
     def pieces(self, part: PartBundles) -> Iterator[bytes]:
         """The archive, some devices at a time."""
-        members: list[bytes] = []
-        for index, device in enumerate(_members(part, self._headers), start=1):
-            members.append(device)
-            if index % _FLUSH == 0:
-                yield b"".join(members)
-                members.clear()
-        members.append(_END)
-        yield b"".join(members)
+        devices = _members(part, self._headers)
+        while members := list(islice(devices, _FLUSH)):
+            yield b"".join(members)
+        yield _END
 
     def octets(self, devices: int, certificate: int, root: int, sota: int) -> int:
         """The file's size for so many devices with parts of these DER and text sizes."""
