@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from batch_issuer.bundles.contents import Bundle
-    from batch_issuer.bundles.format import BundleFormat
+    from batch_issuer.bundles.format import BundleFormat, PasswordOf
     from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.record import RunRecord
 
@@ -48,6 +48,7 @@ def extract(
     to: Path,
     *,
     identities: AgeIdentities | None = None,
+    passwords: PasswordOf | None = None,
     warn: Callable[[str], None],
     advance: Callable[[int], None] = lambda _: None,
 ) -> int:
@@ -60,6 +61,7 @@ def extract(
         device_uuids: which devices, in either case; None for all.
         to: the folder for them; made if it is not there.
         identities: what opens sealed bundles.
+        passwords: opens the bundles, where that takes passwords.
         warn: told what is wrong with how a bundle is stored.
         advance: told how many more are there.
 
@@ -72,7 +74,7 @@ def extract(
     """
     folder = OutputFolder(out)
     record = read_record(folder.record)
-    stored = readable_format(record.format, record.seal_to, identities)
+    stored = readable_format(record.format, record.seal_to, identities, passwords)
     wanted = None if device_uuids is None else _checked(device_uuids)
     places = _places(folder, record, wanted)
     if not folder.summary.exists():

@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batch_issuer.minting.keys import KeyEngine, Signature
 
 __all__ = ["seconds_for"]
@@ -22,7 +24,15 @@ _CSR = 3
 """What the check of a CSR takes, in keys and signatures: most of it is the verification of the CSR's own signature."""
 
 
-def seconds_for(devices: int, workers: int, engine: KeyEngine, sign: Signature, csr_rows: int) -> float:
+def seconds_for(
+    devices: int,
+    workers: int,
+    engine: KeyEngine,
+    sign: Signature,
+    *,
+    csr_rows: int = 0,
+    store: Callable[[], object] | None = None,
+) -> float:
     """About how many seconds a run takes.
 
     Args:
@@ -31,6 +41,7 @@ def seconds_for(devices: int, workers: int, engine: KeyEngine, sign: Signature, 
         engine: what makes the keys.
         sign: the CA's signature, which some hundred zeros are given to; a token is taken to serve them side by side.
         csr_rows: how many of the devices bring a CSR.
+        store: what storing a device's bundle takes beside that, if it is much: PKCS#12's derived keys.
 
     Raises:
         RunFailedError: the CA's token fails.
@@ -41,5 +52,7 @@ def seconds_for(devices: int, workers: int, engine: KeyEngine, sign: Signature, 
     while done < _SAMPLE and now - began < _LONGEST_SECONDS:
         engine.private_keys(1)
         sign(data)
+        if store is not None:
+            store()
         done, now = done + 1, time.perf_counter()
     return (now - began) / done * (devices + _CSR * csr_rows) / workers * _OVERHEAD

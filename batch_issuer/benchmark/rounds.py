@@ -13,11 +13,14 @@ from batch_issuer.benchmark.figures import (
     C_SIGN_COPY,
     CORE,
     FLOOR,
+    P12,
+    P12_LOOP,
+    P12_RANDOM,
     SEALED,
     by_engine,
     kind_and_engine,
 )
-from batch_issuer.benchmark.loops import CoreLoop, FloorLoop, FolderLoop
+from batch_issuer.benchmark.loops import CoreLoop, FloorLoop, FolderLoop, P12Loop
 from batch_issuer.benchmark.runs import Run, file_sizes, issued
 from batch_issuer.benchmark.together import rate_together
 from batch_issuer.benchmark.token import SignLoop
@@ -30,10 +33,23 @@ if TYPE_CHECKING:
     from batch_issuer.benchmark.together import Loop
     from batch_issuer.benchmark.workload import Workload
 
-__all__ = ["USUAL_PART", "Plan", "installed_engines", "measure", "measure_rounds", "names_of", "spread_parts"]
+__all__ = [
+    "P12_SHARE",
+    "USUAL_PART",
+    "Plan",
+    "installed_engines",
+    "measure",
+    "measure_rounds",
+    "names_of",
+    "spread_parts",
+]
 
 USUAL_PART = 5000
 """Devices per part unless told otherwise, as `batch-issuer issue` has it."""
+
+
+P12_SHARE = 20
+"""One of so many devices is issued as `p12`, which takes some fifty times as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +80,14 @@ def installed_engines() -> tuple[str, ...]:
 def names_of(formats: Iterable[str], engines: Sequence[str] = ("openssl",)) -> tuple[str, ...]:
     """What to measure for these formats: the floor, the core and they, by each engine.
 
-    `dir`, which has its own floor just before it, and what is sealed are measured by the first engine only: what these
-    take besides is not the engine's.
+    `dir` and `p12`, which have floors of their own just before them, and what is sealed are measured by the first
+    engine only: what these take besides is not the engine's.
     """
+    of_kind = {"dir": (BARE_LOOP, "dir"), "p12": (P12_LOOP, P12, P12_RANDOM)}
     names = [FLOOR]
     for kind in (CORE, *formats):
-        every = engines[:1] if kind == "dir" or kind.endswith(SEALED) else engines
-        names += [BARE_LOOP] * (kind == "dir") + [by_engine(kind, engine) for engine in every]
+        every = engines[:1] if kind.endswith(SEALED) else engines
+        names += of_kind.get(kind, [by_engine(kind, engine) for engine in every])
     return tuple(names)
 
 
@@ -112,8 +129,12 @@ def measure(workload: Workload, plan: Plan, name: str, sizes: dict[str, int]) ->
         RunFailedError: the measured run failed.
     """
     kind, engine = kind_and_engine(name)
+    devices, part_size = plan.devices, plan.part_size
+    if name in (P12, P12_RANDOM, P12_LOOP):
+        devices = max(plan.workers, devices // P12_SHARE)
+        part_size = min(part_size, spread_parts(devices, plan.workers))
     if loop := _loop(workload, plan, name):
-        return {"devices_per_second": rate_together(loop, plan.devices, plan.workers)}
+        return {"devices_per_second": rate_together(loop, devices, plan.workers)}
     if name == BARE_LOOP:
         folder = workload.folder / "bare"
         try:
@@ -121,7 +142,7 @@ def measure(workload: Workload, plan: Plan, name: str, sizes: dict[str, int]) ->
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     shape = kind.removesuffix(SEALED)
-    run = Run(shape, plan.devices, plan.workers, plan.part_size, sealed=shape != kind, engine=engine)
+    run = Run(shape, devices, plan.workers, part_size, sealed=shape != kind, engine=engine)
     with issued(workload, run) as (_, figures):
         return figures
 
@@ -129,6 +150,8 @@ def measure(workload: Workload, plan: Plan, name: str, sizes: dict[str, int]) ->
 def _loop(workload: Workload, plan: Plan, name: str) -> Loop | None:
     if name == FLOOR:
         return FloorLoop()
+    if name == P12_LOOP:
+        return P12Loop(workload.issuer)
     kind, engine = kind_and_engine(name)
     if kind == CORE:
         return CoreLoop(workload.issuer, plan.part_size, engine)

@@ -8,10 +8,13 @@ import click
 
 from batch_issuer.cli.command import Command
 from batch_issuer.cli.options import FOLDER, identity_option, json_option, verbosity_options
+from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from batch_issuer.bundles.format import PasswordOf
 
 __all__ = ["extract"]
 
@@ -22,6 +25,7 @@ __all__ = ["extract"]
 @click.option("--to", required=True, type=FOLDER, help="Where the folders go; made if it is not there.")
 @click.option("--all", "everything", is_flag=True, help="Every device of the run.")
 @identity_option
+@p12_options
 @json_option
 @verbosity_options
 def extract(
@@ -31,6 +35,7 @@ def extract(
     *,
     everything: bool,
     identity_files: tuple[Path, ...],
+    passwords: PasswordOf | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,  # noqa: ARG001 - read where errors are reported
@@ -52,7 +57,8 @@ def extract(
         raise click.UsageError("expected either UUIDs or --all")
     progress = Progress(quiet=quiet, verb="extracted")
     identities = identities_of(identity_files, progress.warn)
-    count = copy(out, None if everything else device_uuids, to, identities=identities, warn=progress.warn)
+    wanted = None if everything else device_uuids
+    count = copy(out, wanted, to, identities=identities, passwords=passwords, warn=progress.warn)
     if as_json:
         click.echo(json.dumps({"devices": count, "to": str(to)}))
     elif not quiet:

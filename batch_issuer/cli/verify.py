@@ -9,9 +9,11 @@ import click
 
 from batch_issuer.cli.command import Command
 from batch_issuer.cli.options import FOLDER, identity_option, json_option, verbosity_options, workers_option
+from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.cli.progress import Progress
     from batch_issuer.output.record import RunRecord
     from batch_issuer.verification.anchors import Anchors
@@ -37,6 +39,7 @@ _FOUND = 4
 @click.option("--ca-name", metavar="NAME", show_default="the run's", help="Which device CA of it issued the run.")
 @click.option("--signed-by", metavar="NAME", help="Which signer of it must have signed the run.")
 @identity_option
+@p12_options
 @workers_option
 @json_option
 @verbosity_options
@@ -47,6 +50,7 @@ def verify(
     ca_name: str | None,
     signed_by: str | None,
     identity_files: tuple[Path, ...],
+    passwords: PasswordOf | None,
     workers: int,
     as_json: bool,
     quiet: bool,
@@ -80,6 +84,7 @@ def verify(
             anchors=anchors,
             workers=workers,
             identities=identities,
+            passwords=passwords,
             progress=progress.advance,
             notify=progress.warn,
         )
