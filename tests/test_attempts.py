@@ -58,7 +58,7 @@ def planned(asked: RunRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
             run_module.issue(asked, Silent(), now=datetime.now(UTC))
     folder = OutputFolder(asked.out)
     issuer = load_issuer(asked.pki, asked.ca_name, now=datetime.now(UTC))
-    work = PartWork(folder, read_record(folder.record), issuer, resumed=True)
+    work = PartWork(folder, read_record(folder.record), issuer, resumed=True, engine="openssl")
     with ExitStack() as opened:
         yield lambda: opened.enter_context(PartWorker(work))
     gc.unfreeze()

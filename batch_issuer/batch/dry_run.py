@@ -13,6 +13,8 @@ from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.ledgering import open_run_ledger
 from batch_issuer.batch.passwords import check_resumed_password, run_password, storing
 from batch_issuer.batch.plan import make_plan, open_manifest, run_signer
+from batch_issuer.batch.signature import ca_signature
+from batch_issuer.minting.keys import choose_engine, key_engine
 from batch_issuer.output.folder import OutputFolder
 from batch_issuer.output.record import RunRecord, read_record
 
@@ -61,6 +63,7 @@ def dry_run(
         BatchIssuerError: as `issue`, where it would refuse.
     """
     folder = OutputFolder(request.out)
+    engine = key_engine(choose_engine(request.key_engine))
     issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
     before = read_record(folder.record) if check_folder(folder, resume=request.resume) else None
     signer = run_signer(request, now, passphrase)
@@ -72,7 +75,6 @@ def dry_run(
     record = plan.record if before is None else check_same(before, plan.record, now=now)
     existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
     footprint = check_space(record, issuer.root, existing, spilled=0)
-    seconds = seconds_for(
-        record.accepted, request.workers, issuer.key.open(), csr_rows=record.csr_rows, store=storing(record.format)
-    )
+    sign, store = ca_signature(issuer, engine), storing(record.format)
+    seconds = seconds_for(record.accepted, request.workers, engine, sign, csr_rows=record.csr_rows, store=store)
     return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets, seconds)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from batch_issuer.minting.keys import AUTO
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -27,6 +29,8 @@ class RunRequest:
         p12_passwords: of format p12, `run` for one password given, `device` for one made for each device.
         seal_to: age recipients that each part is encrypted to, before it is written; empty leaves them unsealed.
         workers: processes.
+        key_engine: what makes keys, and signs if the CA's key is in a file; `auto` is the fastest that is installed.
+            Like the number of workers it is no part of what is asked: all give the same, and a resume may take another.
         part_size: devices per part.
         days: validity, clamped to the CA's.
         backdate: seconds that notBefore lies back, never before the CA's.
@@ -55,6 +59,7 @@ class RunRequest:
     p12_passwords: str | None = None
     seal_to: tuple[str, ...] = ()
     workers: int
+    key_engine: str = AUTO
     part_size: int = 5000
     days: int = 7300
     backdate: int = 3600

@@ -23,6 +23,7 @@ from batch_issuer.batch.plan import make_plan, open_manifest, run_signer
 from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import Interrupted, OutputError, RunFailedError
 from batch_issuer.files import PUBLIC_MODE, make_directory, replace_file, sync_directory
+from batch_issuer.minting.keys import choose_engine
 from batch_issuer.output.folder import OutputFolder, part_name
 from batch_issuer.output.record import RunRecord, read_record
 from batch_issuer.processes import StopRequest, Supervisor
@@ -79,6 +80,7 @@ def issue(
             claim.finish()
             return finished_before(request, folder, observer.say)
         try:
+            engine = choose_engine(request.key_engine)
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
             signer = run_signer(request, now, passphrase)
             before = read_record(folder.record) if claim.resuming else None
@@ -99,7 +101,15 @@ def issue(
             observer.warn(warning)
         try:
             run = _Run(
-                folder, claim, plan, issuer, observer=observer, signer=signer, ledger=ledger, p12_password=password
+                folder,
+                claim,
+                plan,
+                issuer,
+                engine=engine,
+                observer=observer,
+                signer=signer,
+                ledger=ledger,
+                p12_password=password,
             )
             return run.run(request.workers, time.monotonic() - began)
         except OSError as error:
@@ -144,6 +154,7 @@ class _Run:
         plan: Plan,
         issuer: Issuer,
         *,
+        engine: str,
         observer: Observer,
         signer: BatchSigner | None,
         ledger: RunLedger | None,
@@ -155,6 +166,7 @@ class _Run:
         self._record = read_record(folder.record)
         self._issuer = issuer
         self._signer = signer
+        self._engine = engine
         self._ledger = ledger
         self._p12_password = p12_password
         self._observer = observer
@@ -186,6 +198,7 @@ class _Run:
             finish_seconds=round(time.monotonic() - issued, 3),
             devices_per_second=round(self._minted / (issued - ready), 1),
             workers=workers,
+            key_engine=self._engine,
             not_before=self._record.not_before,
             not_after=self._record.not_after,
             manifest=str(self._folder.manifest(self._record.manifest_format)),
@@ -212,6 +225,7 @@ class _Run:
                         self._record,
                         self._issuer,
                         resumed=self._claim.resuming,
+                        engine=self._engine,
                         p12_password=self._p12_password,
                     ),
                     workers=workers,

@@ -28,6 +28,7 @@ class Summary:
         finish_seconds: the output manifest.
         devices_per_second: devices_now over issue_seconds; 0 when nothing was left to do.
         workers: processes.
+        key_engine: what made the last run's keys: `openssl` or `aws-lc`.
         not_before: of every certificate, UTC.
         not_after: of every certificate, UTC.
         manifest: the output manifest's path.
@@ -51,6 +52,7 @@ class Summary:
     finish_seconds: float
     devices_per_second: float
     workers: int
+    key_engine: str
     not_before: str
     not_after: str
     manifest: str

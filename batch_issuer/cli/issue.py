@@ -45,6 +45,8 @@ _HSM_MODULE = "batch_issuer.authority.token_keys"
 
 _MANIFEST = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
+_KEY_ENGINE = click.Choice(("auto", "openssl", "aws-lc"))
+
 _PART_SIZE = click.IntRange(1, 1_000_000)
 
 _HELP = {
@@ -53,6 +55,7 @@ _HELP = {
     "ca_passphrase_file": "The passphrase of an encrypted CA key; also $BATCH_ISSUER_CA_PASSPHRASE, or a prompt.",
     "out": "A new or empty folder.",
     "format": "How bundles are stored.",
+    "key_engine": "What makes keys; aws-lc needs the extra `fast`.",
     "p12_password_file": "The password of all .p12 bundles; also $BATCH_ISSUER_P12_PASSWORD, or a prompt.",
     "p12_random_passwords": "Make a password for each .p12 bundle, listed in p12-passwords.csv.",
     "seal_to": "Encrypt each part to this age recipient before it is written; may be repeated.",
@@ -88,6 +91,7 @@ _HELP = {
 @click.option("--p12-random-passwords", is_flag=True, help=_HELP["p12_random_passwords"])
 @click.option("--seal-to", metavar="RECIPIENT", multiple=True, help=_HELP["seal_to"])
 @workers_option
+@click.option("--key-engine", type=_KEY_ENGINE, default="auto", show_default=True, help=_HELP["key_engine"])
 @click.option("--part-size", type=_PART_SIZE, default=5000, show_default=True, help=_HELP["part_size"])
 @click.option("--days", type=click.IntRange(1, 36_500), default=7300, show_default=True, help=_HELP["days"])
 @click.option("--backdate", type=DURATION, default="1h", show_default=True, help=_HELP["backdate"])
@@ -196,7 +200,7 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
     if verbose:
         lines.append(
             f"  seconds   plan {summary.plan_seconds}, start {summary.start_seconds}, issue {summary.issue_seconds},"
-            f" finish {summary.finish_seconds} ({counted(summary.workers, 'worker')})"
+            f" finish {summary.finish_seconds} ({counted(summary.workers, 'worker')}, keys by {summary.key_engine})"
         )
     lines.append(f"  next      batch-issuer verify {summary.out} --pki {request.pki}")
     tell_result("\n".join(lines).encode(errors="surrogateescape"))  # a folder may have any name
