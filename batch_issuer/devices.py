@@ -7,9 +7,21 @@ the largest single cost after the cryptography itself.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import TYPE_CHECKING, NewType, Protocol
 
-__all__ = ["LARGEST_CSR", "UUID_LENGTH", "CertificateDer", "DeviceRequest", "MintedPart", "Rejection", "Sec1Der"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "LARGEST_CSR",
+    "UUID_LENGTH",
+    "CertificateDer",
+    "DeviceRequest",
+    "MintedPart",
+    "Rejection",
+    "Rejections",
+    "Sec1Der",
+]
 
 Sec1Der = NewType("Sec1Der", bytes)
 """A P-256 private key: DER of RFC 5915 `ECPrivateKey` with named curve and public key, 121 octets."""
@@ -54,6 +66,22 @@ class Rejection:
     value: str
     code: str
     message: str
+
+
+class Rejections(Protocol):
+    """Findings in the order of rows, perhaps more than memory holds; they can be gone through again and again."""
+
+    def __len__(self) -> int:
+        """How many they are."""
+        ...
+
+    def __iter__(self) -> Iterator[Rejection]:
+        """One after the other.
+
+        Raises:
+            OSError: those that memory does not hold cannot be read.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

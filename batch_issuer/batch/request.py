@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from batch_issuer.scratch import DEFAULT_MEMORY
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -26,6 +28,7 @@ class RunRequest:
         format: how bundles are stored.
         workers: processes.
         part_size: devices per part.
+        plan_memory: octets that the plan takes for what it must know of all rows; the rest goes into files.
         days: validity, clamped to the CA's.
         backdate: seconds that notBefore lies back, never before the CA's.
         production: whether devices are of production unless their row says otherwise.
@@ -52,6 +55,7 @@ class RunRequest:
     format: str = "dir"
     workers: int
     part_size: int = 5000
+    plan_memory: int = DEFAULT_MEMORY
     days: int = 7300
     backdate: int = 3600
     production: bool = False

@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from batch_issuer.authority.batch_signer import load_batch_signer
@@ -27,6 +28,7 @@ from batch_issuer.files import PUBLIC_MODE, make_directory, replace_file, sync_d
 from batch_issuer.output.folder import OutputFolder, part_name
 from batch_issuer.output.record import RunRecord, read_record
 from batch_issuer.processes import StopRequest, Supervisor
+from batch_issuer.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from batch_issuer.batch.observer import Observer
     from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
-    from batch_issuer.devices import Rejection
+    from batch_issuer.devices import Rejections
 
 __all__ = ["DryRun", "dry_run", "issue"]
 
@@ -63,7 +65,7 @@ class DryRun:
     """
 
     record: RunRecord
-    rejections: tuple[Rejection, ...]
+    rejections: Rejections
     warnings: tuple[str, ...]
     octets: int
     seconds: float
@@ -82,13 +84,12 @@ def dry_run(
     before = read_record(folder.record) if check_folder(folder, resume=request.resume) else None
     signer = _signer(request, now, passphrase)
     with open_run_ledger(request, folder, before, dry=True) or nullcontext() as ledger:
-        file = open_manifest(request, None)
-        plan = make_plan(request, issuer, file, now=now, spill=None, signer=signer, ledger=ledger)
+        plan = _dry_plan(request, issuer, signer, ledger, now)
     record = plan.record if before is None else check_same(before, plan.record, now=now)
     existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
     footprint = check_space(record, issuer.root, existing, spilled=0)
     seconds = seconds_for(record.accepted, request.workers, issuer.key.open(), csr_rows=record.csr_rows)
-    return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets, seconds)
+    return DryRun(record, plan.rejections, tuple(plan.warnings), footprint.octets, seconds)
 
 
 def issue(
@@ -153,6 +154,19 @@ def _signer(request: RunRequest, now: datetime, passphrase: Passphrase | None) -
     return load_batch_signer(request.pki, request.sign_with, now=now, passphrase=passphrase)
 
 
+def _dry_plan(
+    request: RunRequest, issuer: Issuer, signer: BatchSigner | None, ledger: RunLedger | None, now: datetime
+) -> Plan:
+    """1 Plan, without a word into the output folder: what memory does not hold goes where temporary files go."""
+    scratch = Scratch(request.plan_memory)
+    try:
+        file = open_manifest(request, None)
+        return make_plan(request, issuer, file, now=now, spill=None, scratch=scratch, signer=signer, ledger=ledger)
+    except OSError as error:
+        message = f"the plan's temporary files cannot be written below {gettempdir()}: {error.strerror or error}"
+        raise OutputError(message, hint="name another folder by TMPDIR, or give the plan more --plan-memory") from None
+
+
 def _plan(
     request: RunRequest,
     issuer: Issuer,
@@ -167,7 +181,17 @@ def _plan(
     """1 Plan: everything is refused here that is to be refused; the record is the last thing written."""
     folder.plan.unlink(missing_ok=True)
     file = open_manifest(request, folder.spool)
-    plan = make_plan(request, issuer, file, now=now, spill=folder.plan, signer=signer, ledger=ledger, notify=notify)
+    plan = make_plan(
+        request,
+        issuer,
+        file,
+        now=now,
+        spill=folder.plan,
+        scratch=Scratch(request.plan_memory, folder.work),
+        signer=signer,
+        ledger=ledger,
+        notify=notify,
+    )
     if before is not None:
         check_same(before, plan.record, now=now)
     else:
