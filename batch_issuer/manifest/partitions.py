@@ -37,7 +37,7 @@ _SORTING = 16
 """A stripe takes at most this part of the memory: sorting it takes three times as much."""
 _RUNS = 4
 """Runs are kept in memory up to this part of it."""
-_LOOKING = 200
+_LOOKING = 400
 """Octets per row that looking at a group takes, with the table that tells distinct hashes."""
 
 _MULTIPLIERS = tuple(pa.scalar(secrets.randbits(64) | 1, pa.uint64()) for _ in range(2))
