@@ -60,7 +60,8 @@ class ParquetManifest:
         """
         row = 1
         try:
-            for batch in self._file.iter_batches(batch_size=self._chunk()):
+            # By this thread alone: Arrow's own, which call Python for octets, can abort an interpreter that ends.
+            for batch in self._file.iter_batches(batch_size=self._chunk(), use_threads=False):
                 rows = row_numbers(row, len(batch))
                 row += len(batch)
                 columns = [
