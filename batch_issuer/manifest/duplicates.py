@@ -73,7 +73,7 @@ def _counted(group: Group) -> pa.Table | None:
             return None
         fresh = piece.append_column("count", pa.repeat(1, len(piece)))
         counted = fresh if counted is None else pa.concat_tables([counted, fresh])
-        counted = counted.group_by("value").aggregate([("row", "min"), ("count", "sum")])
+        counted = counted.group_by("value", use_threads=False).aggregate([("row", "min"), ("count", "sum")])
         counted = counted.rename_columns(["value", "row", "count"]).select(["row", "value", "count"])
     return counted
 

@@ -37,8 +37,8 @@ _SORTING = 16
 """A stripe takes at most this part of the memory: sorting it takes three times as much."""
 _RUNS = 4
 """Runs are kept in memory up to this part of it."""
-_LOOKING = 400
-"""Octets per row that looking at a group takes, with the table that tells distinct hashes."""
+_LOOKING = 800
+"""Octets per row that looking at a group takes, with the tables that tell distinct hashes and values."""
 
 _MULTIPLIERS = tuple(pa.scalar(secrets.randbits(64) | 1, pa.uint64()) for _ in range(2))
 """Of this process: nobody can make a manifest whose values all have one hash."""
