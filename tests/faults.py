@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import batch_issuer.batch.csrs
 import batch_issuer.batch.run
-import batch_issuer.bundles.directory
+import batch_issuer.bundles.separate
 from batch_issuer.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OPERATIONS = ("open", "write", "fsync", "rename", "link", "mkdir", "rmdir", "unlink", "fchmod")
+_TWO_PATHS = ("rename", "link")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class FileOperations:
         for name in OPERATIONS:
             self._real[name] = getattr(os, name)
             setattr(os, name, self._wrap(name))
-        names = vars(batch_issuer.bundles.directory)
+        names = vars(batch_issuer.bundles.separate)
         real_sync = names["sync_filesystem"]
 
         def sync(fd: int) -> None:
@@ -85,9 +86,9 @@ class FileOperations:
         if name in {"write", "fsync", "fchmod"}:
             return (self._fds.get(args[0], ""),)
         folders = (
-            (kwargs.get("dir_fd"), None) if name != "rename" else (kwargs.get("src_dir_fd"), kwargs.get("dst_dir_fd"))
+            (kwargs.get("src_dir_fd"), kwargs.get("dst_dir_fd")) if name in _TWO_PATHS else (kwargs.get("dir_fd"), None)
         )
-        count = 2 if name == "rename" else 1
+        count = 2 if name in _TWO_PATHS else 1
         return tuple(
             os.path.join(self._fds.get(folder, ""), os.fspath(path)) if folder is not None else os.path.abspath(path)
             for path, folder in zip(args[:count], folders, strict=False)

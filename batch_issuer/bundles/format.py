@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from batch_issuer.errors import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from batch_issuer.bundles.contents import Bundle, PartBundles
 
-__all__ = ["FORMAT_NAMES", "BundleFormat", "Footprint", "Staged", "bundle_format"]
+__all__ = ["FORMAT_NAMES", "PASSWORD_FORMAT", "BundleFormat", "Footprint", "PasswordOf", "Staged", "bundle_format"]
+
+PASSWORD_FORMAT = "p12"  # noqa: S105 - a format's name
+"""The format whose bundles are written and opened with passwords."""
+
+PasswordOf: TypeAlias = "Callable[[str], bytes | None]"
+"""Gives the password of a device's bundle by its UUID; None when it knows none. It may raise BatchIssuerError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,11 @@ class BundleFormat(Protocol):
     def stage(self, part: PartBundles, staging: Path, part_name: str) -> Staged:
         """Store the part below `staging`, all of it durable on return; hashed as it is written, and not read again.
 
+        Args:
+            part: what to store.
+            staging: a folder of the caller's own; its own name is not made durable.
+            part_name: what the part is called there.
+
         Raises:
             OSError: the disk is full or failed, or something has the part's name already.
         """
@@ -60,7 +71,7 @@ class BundleFormat(Protocol):
         """Something of the part that is in place already, by its name below the bundles folder; None if nothing is."""
 
     def publish(self, staging: Path, bundles: Path, part_name: str, device_uuids: Sequence[bytes]) -> None:
-        """Move a staged part into place. Idempotent: done again, it does what is left to do.
+        """Move a staged part into place. Idempotent: done again, or twice at once, it does what is left to do.
 
         Raises:
             BundleError: a device's bundle is neither staged nor in place.
@@ -94,6 +105,7 @@ class BundleFormat(Protocol):
 
 _FORMATS = {
     "dir": ("batch_issuer.bundles.directory", "DirectoryFormat"),
+    PASSWORD_FORMAT: ("batch_issuer.bundles.p12", "P12Format"),
     "parquet": ("batch_issuer.bundles.parquet", "ParquetFormat"),
     "tar": ("batch_issuer.bundles.tar", "TarFormat"),
 }
@@ -101,8 +113,12 @@ _FORMATS = {
 FORMAT_NAMES = tuple(_FORMATS)
 
 
-def bundle_format(name: str) -> BundleFormat:
+def bundle_format(name: str, password_of: PasswordOf | None = None) -> BundleFormat:
     """The format called `name`; its libraries are imported only now.
+
+    Args:
+        name: the format's.
+        password_of: opens what it reads, if that takes a password.
 
     Raises:
         RefusedError: there is none of that name.
@@ -110,4 +126,5 @@ def bundle_format(name: str) -> BundleFormat:
     if name not in _FORMATS:
         raise RefusedError(f"format {name!r} is not known", hint=f"known formats: {', '.join(_FORMATS)}")
     module, attribute = _FORMATS[name]
-    return cast("BundleFormat", getattr(import_module(module), attribute)())
+    made = getattr(import_module(module), attribute)
+    return cast("BundleFormat", made(password_of) if name == PASSWORD_FORMAT else made())

@@ -60,6 +60,11 @@ class OutputFolder:
         """A detached CMS signature over `sums`, DER; only of a run with a signer."""
         return self.path / "SHA256SUMS.sig"
 
+    @property
+    def passwords(self) -> Path:
+        """The password of each device's PKCS#12 file, of a run that made them; `sums` has no line for it."""
+        return self.path / "p12-passwords.csv"
+
     def manifest(self, kind: str) -> Path:
         """The output manifest of a kind, `csv` or `parquet`."""
         return self.path / f"manifest.{kind}"
@@ -86,8 +91,12 @@ class OutputFolder:
 
     @property
     def staging(self) -> Path:
-        """Parts that are made and not published."""
+        """Parts that are made and not published: a folder per attempt."""
         return self.work / "staging"
+
+    def attempt(self, index: int, attempt: str) -> Path:
+        """The folder of one attempt at a part, which nobody else writes to."""
+        return self.staging / f"{part_name(index)}.{attempt}"
 
     @property
     def commits(self) -> Path:
@@ -105,5 +114,5 @@ class OutputFolder:
 
     @property
     def worker_lock(self) -> Path:
-        """Held, shared, by each worker: a new run waits for the workers that a killed one left behind."""
+        """Held, shared, by each worker while it makes a part: who sweeps or removes waits for those at work."""
         return self.work / "workers.lock"

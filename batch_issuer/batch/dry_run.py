@@ -1,0 +1,97 @@
+"""What a run would do: all of its plan, and nothing written."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from tempfile import gettempdir
+from typing import TYPE_CHECKING
+
+from batch_issuer.authority.issuer import load_issuer
+from batch_issuer.batch.acceptance import check_same, check_space
+from batch_issuer.batch.claim import check_folder
+from batch_issuer.batch.estimate import seconds_for
+from batch_issuer.batch.ledgering import open_run_ledger
+from batch_issuer.batch.passwords import check_resumed_password, run_password, storing
+from batch_issuer.batch.plan import make_plan, open_manifest, run_signer
+from batch_issuer.errors import OutputError
+from batch_issuer.output.folder import OutputFolder
+from batch_issuer.output.record import RunRecord, read_record
+from batch_issuer.scratch import Scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from batch_issuer.authority.batch_signer import BatchSigner
+    from batch_issuer.authority.issuer import Issuer
+    from batch_issuer.authority.signers import Passphrase
+    from batch_issuer.authority.tokens import Token
+    from batch_issuer.batch.ledgering import RunLedger
+    from batch_issuer.batch.plan import Plan
+    from batch_issuer.batch.request import RunRequest
+    from batch_issuer.devices import Rejections
+
+__all__ = ["DryRun", "dry_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a run would do.
+
+    Attributes:
+        record: what it would be asked.
+        rejections: the findings about the rows that it would reject.
+        warnings: sentences for the user.
+        octets: about what it would write.
+        seconds: about what it would take.
+    """
+
+    record: RunRecord
+    rejections: Rejections
+    warnings: tuple[str, ...]
+    octets: int
+    seconds: float
+
+
+def dry_run(
+    request: RunRequest,
+    *,
+    now: datetime,
+    passphrase: Passphrase | None = None,
+    token: Token | None = None,
+    p12_password: Callable[[], bytes] | None = None,
+) -> DryRun:
+    """All of the plan's checks, and nothing written; of a run to be resumed, whether it could be.
+
+    Raises:
+        BatchIssuerError: as `issue`, where it would refuse.
+    """
+    folder = OutputFolder(request.out)
+    issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
+    before = read_record(folder.record) if check_folder(folder, resume=request.resume) else None
+    signer = run_signer(request, now, passphrase)
+    password = run_password(request, p12_password)
+    check_resumed_password(folder, before, password)
+    with open_run_ledger(request, folder, before, dry=True) or nullcontext() as ledger:
+        plan = _plan(request, issuer, signer, ledger, now)
+    record = plan.record if before is None else check_same(before, plan.record, now=now)
+    existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
+    footprint = check_space(record, issuer.root, existing, spilled=0)
+    seconds = seconds_for(
+        record.accepted, request.workers, issuer.key.open(), csr_rows=record.csr_rows, store=storing(record.format)
+    )
+    return DryRun(record, plan.rejections, tuple(plan.warnings), footprint.octets, seconds)
+
+
+def _plan(
+    request: RunRequest, issuer: Issuer, signer: BatchSigner | None, ledger: RunLedger | None, now: datetime
+) -> Plan:
+    """The plan, without a word into the output folder: what memory does not hold goes where temporary files go."""
+    scratch = Scratch(request.plan_memory)
+    try:
+        file = open_manifest(request, None)
+        return make_plan(request, issuer, file, now=now, spill=None, scratch=scratch, signer=signer, ledger=ledger)
+    except OSError as error:
+        message = f"the plan's temporary files cannot be written below {gettempdir()}: {error.strerror or error}"
+        raise OutputError(message, hint="name another folder by TMPDIR, or give the plan more --plan-memory") from None
