@@ -23,7 +23,19 @@ INSTALLED = Path(batch_issuer.__file__).parent
 SOURCES = Path(__file__).parents[1] / PACKAGE
 
 LEVELS = (
-    {"errors", "extras", "devices", "files", "columns", "profiles", "processes", "core_dumps", "figures", "sums"},
+    {
+        "errors",
+        "extras",
+        "devices",
+        "files",
+        "columns",
+        "profiles",
+        "processes",
+        "core_dumps",
+        "figures",
+        "sums",
+        "scratch",
+    },
     {"manifest", "authority", "minting", "bundles", "output", "factory_api", "ledger"},
     {"batch", "verification", "extraction", "ceremony", "registering", "gateway", "probe"},
     {"benchmark"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from batch_issuer.authority.issuer import load_issuer
@@ -13,19 +14,25 @@ from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.ledgering import open_run_ledger
 from batch_issuer.batch.passwords import check_resumed_password, run_password, storing
 from batch_issuer.batch.plan import make_plan, open_manifest, run_signer
+from batch_issuer.errors import OutputError
 from batch_issuer.batch.signature import ca_signature
 from batch_issuer.minting.keys import choose_engine, key_engine
 from batch_issuer.output.folder import OutputFolder
 from batch_issuer.output.record import RunRecord, read_record
+from batch_issuer.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from batch_issuer.authority.batch_signer import BatchSigner
+    from batch_issuer.authority.issuer import Issuer
     from batch_issuer.authority.signers import Passphrase
     from batch_issuer.authority.tokens import Token
+    from batch_issuer.batch.ledgering import RunLedger
+    from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
-    from batch_issuer.devices import Rejection
+    from batch_issuer.devices import Rejections
 
 __all__ = ["DryRun", "dry_run"]
 
@@ -43,7 +50,7 @@ class DryRun:
     """
 
     record: RunRecord
-    rejections: tuple[Rejection, ...]
+    rejections: Rejections
     warnings: tuple[str, ...]
     octets: int
     seconds: float
@@ -70,11 +77,23 @@ def dry_run(
     password = run_password(request, p12_password)
     check_resumed_password(folder, before, password)
     with open_run_ledger(request, folder, before, dry=True) or nullcontext() as ledger:
-        file = open_manifest(request, None)
-        plan = make_plan(request, issuer, file, now=now, spill=None, signer=signer, ledger=ledger)
+        plan = _plan(request, issuer, signer, ledger, now)
     record = plan.record if before is None else check_same(before, plan.record, now=now)
     existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
     footprint = check_space(record, issuer.root, existing, spilled=0)
     sign, store = ca_signature(issuer, engine), storing(record.format)
     seconds = seconds_for(record.accepted, request.workers, engine, sign, csr_rows=record.csr_rows, store=store)
-    return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets, seconds)
+    return DryRun(record, plan.rejections, tuple(plan.warnings), footprint.octets, seconds)
+
+
+def _plan(
+    request: RunRequest, issuer: Issuer, signer: BatchSigner | None, ledger: RunLedger | None, now: datetime
+) -> Plan:
+    """The plan, without a word into the output folder: what memory does not hold goes where temporary files go."""
+    scratch = Scratch(request.plan_memory)
+    try:
+        file = open_manifest(request, None)
+        return make_plan(request, issuer, file, now=now, spill=None, scratch=scratch, signer=signer, ledger=ledger)
+    except OSError as error:
+        message = f"the plan's temporary files cannot be written below {gettempdir()}: {error.strerror or error}"
+        raise OutputError(message, hint="name another folder by TMPDIR, or give the plan more --plan-memory") from None

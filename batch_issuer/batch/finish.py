@@ -27,16 +27,16 @@ from batch_issuer.files import PUBLIC_MODE, replace_file, sync_directory
 from batch_issuer.output.manifest import ManifestWriter
 from batch_issuer.output.passwords import PasswordsWriter
 from batch_issuer.output.record import read_record
-from batch_issuer.output.rejects import rejects_csv
+from batch_issuer.output.rejects import RejectsCsv
 from batch_issuer.output.rows import read_commit
 from batch_issuer.output.sums import SumsWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from batch_issuer.authority.batch_signer import BatchSigner
     from batch_issuer.batch.request import RunRequest
-    from batch_issuer.devices import Rejection
+    from batch_issuer.devices import Rejections
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
 
@@ -46,7 +46,7 @@ __all__ = ["finish_run", "finished_before"]
 def finish_run(
     folder: OutputFolder,
     record: RunRecord,
-    rejections: Sequence[Rejection],
+    rejections: Rejections,
     signer: BatchSigner | None,
     summarise: Callable[[], Summary],
 ) -> Summary:
@@ -68,10 +68,10 @@ def finish_run(
     new.unlink(missing_ok=True)
     with SumsWriter(new) as sums:
         sums.add(folder.manifest(record.manifest_format).name, _write_manifest(folder, record, sums))  # 2
-        if rejections:  # 3
-            findings = rejects_csv(rejections, spreadsheet_safe=record.spreadsheet_safe)
-            replace_file(folder.rejects, [findings], PUBLIC_MODE, scratch=folder.work)
-            sums.add(folder.rejects.name, sha256(findings).hexdigest())
+        if len(rejections):  # 3
+            findings = RejectsCsv(rejections, spreadsheet_safe=record.spreadsheet_safe)
+            replace_file(folder.rejects, findings, PUBLIC_MODE, scratch=folder.work)
+            sums.add(folder.rejects.name, findings.digest)
         sums.add(folder.record.name, sha256(folder.record.read_bytes()).hexdigest())
         summary = summarise()  # 4
         sums.add(folder.summary.name, sha256(summary.to_json()).hexdigest())

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from batch_issuer.batch.ledgering import RunLedger
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.batch.rows import RowsRead
-    from batch_issuer.devices import Rejection
+    from batch_issuer.devices import Rejections
+    from batch_issuer.scratch import Scratch
 
 __all__ = ["Plan", "make_plan", "open_manifest", "run_signer"]
 
@@ -72,7 +73,7 @@ class Plan:
     """
 
     record: RunRecord
-    rejections: list[Rejection]
+    rejections: Rejections
     warnings: list[str]
 
 
@@ -129,6 +130,7 @@ def make_plan(
     *,
     now: datetime,
     spill: Path | None,
+    scratch: Scratch,
     signer: BatchSigner | None = None,
     ledger: RunLedger | None = None,
     notify: Callable[[str], None] = lambda _: None,
@@ -141,6 +143,7 @@ def make_plan(
         file: the manifest.
         now: UTC.
         spill: where the accepted rows go, part by part; None for a dry run.
+        scratch: how much memory there is for what must be known of all rows, and where the rest goes.
         signer: who signs the output, checked; None for nobody.
         ledger: what earlier runs have issued; None for a run without.
         notify: told, in a sentence, what takes long.
@@ -161,8 +164,17 @@ def make_plan(
         if kind == "csv" and manifest.types is not None:
             _check_csv_types(manifest)
         rules = RowRules(hardware_id_required=sota is not None and request.hardware_id is None)
-        rows = read_rows(manifest, rules, request, factory=issuer.factory, spill=spill, ledger=ledger, notify=notify)
-    if rows.rejections and (not request.skip_rejects or rows.accepted == 0):
+        rows = read_rows(
+            manifest,
+            rules,
+            request,
+            factory=issuer.factory,
+            spill=spill,
+            scratch=scratch,
+            ledger=ledger,
+            notify=notify,
+        )
+    if rows.rejected and (not request.skip_rejects or rows.accepted == 0):
         raise _rejected(rows)
     if request.device_hsm:
         _check_all_bring_csrs(rows)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batch_issuer.minting.keys import AUTO
+from batch_issuer.scratch import DEFAULT_MEMORY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,7 @@ class RunRequest:
         key_engine: what makes keys, and signs if the CA's key is in a file; `auto` is the fastest that is installed.
             Like the number of workers it is no part of what is asked: all give the same, and a resume may take another.
         part_size: devices per part.
+        plan_memory: octets that the plan takes for what it must know of all rows; the rest goes into files.
         days: validity, clamped to the CA's.
         backdate: seconds that notBefore lies back, never before the CA's.
         production: whether devices are of production unless their row says otherwise.
@@ -61,6 +63,7 @@ class RunRequest:
     workers: int
     key_engine: str = AUTO
     part_size: int = 5000
+    plan_memory: int = DEFAULT_MEMORY
     days: int = 7300
     backdate: int = 3600
     production: bool = False

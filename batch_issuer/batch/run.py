@@ -27,6 +27,7 @@ from batch_issuer.minting.keys import choose_engine
 from batch_issuer.output.folder import OutputFolder, part_name
 from batch_issuer.output.record import RunRecord, read_record
 from batch_issuer.processes import StopRequest, Supervisor
+from batch_issuer.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +134,17 @@ def _plan(
     """1 Plan: everything is refused here that is to be refused; the record is the last thing written."""
     folder.plan.unlink(missing_ok=True)
     file = open_manifest(request, folder.spool)
-    plan = make_plan(request, issuer, file, now=now, spill=folder.plan, signer=signer, ledger=ledger, notify=notify)
+    plan = make_plan(
+        request,
+        issuer,
+        file,
+        now=now,
+        spill=folder.plan,
+        scratch=Scratch(request.plan_memory, folder.work),
+        signer=signer,
+        ledger=ledger,
+        notify=notify,
+    )
     if before is not None:
         check_same(before, plan.record, now=now)
     else:

@@ -13,6 +13,7 @@ from batch_issuer.cli.options import (
     DURATION,
     FILE,
     FOLDER,
+    SIZE,
     hsm_options,
     json_option,
     pki_option,
@@ -46,6 +47,14 @@ _HSM_MODULE = "batch_issuer.authority.token_keys"
 _MANIFEST = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
 _KEY_ENGINE = click.Choice(("auto", "openssl", "aws-lc"))
+_PLAN_MEMORY = "1GB, at most a quarter of what this process may use"
+
+
+def _plan_memory() -> int:
+    from batch_issuer.scratch import DEFAULT_MEMORY, memory_of_this_process
+
+    return min(DEFAULT_MEMORY, memory_of_this_process() // 4)
+
 
 _PART_SIZE = click.IntRange(1, 1_000_000)
 
@@ -60,6 +69,7 @@ _HELP = {
     "p12_random_passwords": "Make a password for each .p12 bundle, listed in p12-passwords.csv.",
     "seal_to": "Encrypt each part to this age recipient before it is written; may be repeated.",
     "part_size": "Devices per part: the unit of work, commit and resume.",
+    "plan_memory": "For what the plan must know of all rows, such as 512MB; more goes into files.",
     "days": "Validity, never beyond the CA's.",
     "backdate": "How far notBefore lies back, for devices whose clock is slow.",
     "production": "Whether devices are of production, unless their row says otherwise.",
@@ -93,6 +103,7 @@ _HELP = {
 @workers_option
 @click.option("--key-engine", type=_KEY_ENGINE, default="auto", show_default=True, help=_HELP["key_engine"])
 @click.option("--part-size", type=_PART_SIZE, default=5000, show_default=True, help=_HELP["part_size"])
+@click.option("--plan-memory", type=SIZE, default=_plan_memory, show_default=_PLAN_MEMORY, help=_HELP["plan_memory"])
 @click.option("--days", type=click.IntRange(1, 36_500), default=7300, show_default=True, help=_HELP["days"])
 @click.option("--backdate", type=DURATION, default="1h", show_default=True, help=_HELP["backdate"])
 @click.option("--production/--no-production", default=False, show_default=True, help=_HELP["production"])
@@ -148,7 +159,7 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
     if dry:
         found = dry_run(request, now=now, passphrase=passphrase, token=token, p12_password=p12_password)
         _show_dry_run(found, request, as_json=as_json)
-        ctx.exit(3 if found.rejections else 0)
+        ctx.exit(3 if len(found.rejections) else 0)
     summary = run(
         request, Progress(quiet=quiet), now=now, passphrase=passphrase, token=token, p12_password=p12_password
     )

@@ -19,6 +19,7 @@ __all__ = [
     "DURATION",
     "FILE",
     "FOLDER",
+    "SIZE",
     "hsm_options",
     "identity_option",
     "json_option",
@@ -34,6 +35,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SMALLEST_SIZE = 1_000_000
 _LONGEST = 36_500 * _UNITS["d"]
 
 
@@ -56,6 +58,27 @@ class Duration(click.ParamType[int]):
 
 
 DURATION = Duration()
+
+
+class Size(click.ParamType[int]):
+    """Octets, in kB, MB, GB or in KiB, MiB, GiB: 512MB, 2GiB."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The octets of a value such as 512MB."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]{1,9}) ?([kKMGT])(i?)B", str(value))
+        if match is None:
+            self.fail(f"expected a number and kB, MB, GB or TB, such as 512MB; got {value!r}", param, ctx)
+        octets: int = int(match[1]) * (1024 if match[3] else 1000) ** ("KMGT".index(match[2].upper()) + 1)
+        if octets < _SMALLEST_SIZE:
+            self.fail(f"expected at least 1MB, got {value!r}", param, ctx)
+        return octets
+
+
+SIZE = Size()
 
 pki_option = click.option(
     "--pki",
