@@ -18,6 +18,7 @@ from batch_issuer.batch.acceptance import check_same, check_space
 from batch_issuer.batch.claim import Claim, check_folder
 from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.finish import finish_run, finished_before
+from batch_issuer.batch.first import judge_for, judged
 from batch_issuer.batch.ledgering import open_run_ledger
 from batch_issuer.batch.part import PartDone, PartWork
 from batch_issuer.batch.plan import make_plan, open_manifest
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.devices import Rejection
+    from batch_issuer.linting.beside import JudgeBeside
 
 __all__ = ["DryRun", "dry_run", "issue"]
 
@@ -81,10 +83,12 @@ def dry_run(
     issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
     before = read_record(folder.record) if check_folder(folder, resume=request.resume) else None
     signer = _signer(request, now, passphrase)
-    with open_run_ledger(request, folder, before, dry=True) or nullcontext() as ledger:
+    ledgered = open_run_ledger(request, folder, before, dry=True) or nullcontext()
+    with judge_for(lint=request.lint) as judge, ledgered as ledger:
         file = open_manifest(request, None)
         plan = make_plan(request, issuer, file, now=now, spill=None, signer=signer, ledger=ledger)
-    record = plan.record if before is None else check_same(before, plan.record, now=now)
+        record = plan.record if before is None else check_same(before, plan.record, now=now)
+        plan = judged(plan, judge, record, None)
     existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
     footprint = check_space(record, issuer.root, existing, spilled=0)
     seconds = seconds_for(record.accepted, request.workers, issuer.key.open(), csr_rows=record.csr_rows)
@@ -121,11 +125,13 @@ def issue(
             claim.finish()
             return finished_before(request, folder, observer.say)
         try:
+            judge = opened.enter_context(judge_for(lint=request.lint))
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
             signer = _signer(request, now, passphrase)
             before = read_record(folder.record) if claim.resuming else None
             ledger = opened.enter_context(open_run_ledger(request, folder, before) or nullcontext())
-            plan = _plan(request, issuer, folder, before, signer=signer, ledger=ledger, now=now, notify=observer.say)
+            means = (signer, ledger, judge)
+            plan = _plan(request, issuer, folder, before, means, now=now, notify=observer.say)
         except OSError as error:
             claim.abandon()
             if error.errno in _NO_SPACE:
@@ -158,13 +164,13 @@ def _plan(
     issuer: Issuer,
     folder: OutputFolder,
     before: RunRecord | None,
+    means: tuple[BatchSigner | None, RunLedger | None, JudgeBeside | None],
     *,
-    signer: BatchSigner | None,
-    ledger: RunLedger | None,
     now: datetime,
     notify: Callable[[str], None],
 ) -> Plan:
     """1 Plan: everything is refused here that is to be refused; the record is the last thing written."""
+    signer, ledger, judge = means
     folder.plan.unlink(missing_ok=True)
     file = open_manifest(request, folder.spool)
     plan = make_plan(request, issuer, file, now=now, spill=folder.plan, signer=signer, ledger=ledger, notify=notify)
@@ -172,6 +178,7 @@ def _plan(
         check_same(before, plan.record, now=now)
     else:
         check_space(plan.record, issuer.root, folder.path, spilled=folder.plan.stat().st_size)
+    plan = judged(plan, judge, before or plan.record, folder.plan)
     with ledger.holding(plan.record) if ledger is not None else nullcontext():
         if before is None:
             replace_file(folder.record, [plan.record.to_json()], PUBLIC_MODE, scratch=folder.work)
@@ -234,6 +241,7 @@ class _Run:
             reissued=0 if self._ledger is None else self._ledger.reissued,
             signer=self._record.signer,
             warnings=tuple(self._plan.warnings),
+            linted_by=self._plan.linted_by,
         )
 
     def _issue_parts(self, workers: int) -> float:
