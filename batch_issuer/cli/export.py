@@ -54,9 +54,11 @@ def export(
     from dataclasses import asdict
 
     from batch_issuer.cli.progress import Progress
+    from batch_issuer.core_dumps import forbid_core_dumps
     from batch_issuer.exporting.run import export_run
     from batch_issuer.exporting.targets import export_target
 
+    forbid_core_dumps()  # bundles are read, and with them keys
     chosen = export_target(target)
     progress = Progress(quiet=quiet, verb="exported")
     done = export_run(out, chosen, to or Path(f"{out}-{target}"), progress)

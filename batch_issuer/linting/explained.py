@@ -132,7 +132,13 @@ def subject_of(der: bytes, issuer: bytes | None) -> Subject:
     above = None if issuer is None else _loaded(issuer)
     lacks = above is not None and ExtensionOID.SUBJECT_KEY_IDENTIFIER not in _extensions(above)
     kind = _kind(_extensions(certificate))
-    return Subject(kind, max(certificate.serial_number, 0).bit_length(), issuer_lacks_identifier=lacks)
+    return Subject(kind, _serial_bits(certificate), issuer_lacks_identifier=lacks)
+
+
+def _serial_bits(certificate: x509.Certificate) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # of those that are not positive
+        return max(certificate.serial_number, 0).bit_length()
 
 
 def names_of(der: bytes) -> tuple[bytes, bytes]:
@@ -146,7 +152,7 @@ def names_of(der: bytes) -> tuple[bytes, bytes]:
 def _loaded(der: bytes) -> x509.Certificate | None:
     """A certificate whose extensions can be read; None otherwise. What is strange in it is for the judge to say."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # of negative serial numbers
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # some versions say it here
         try:
             certificate = x509.load_der_x509_certificate(der)
             certificate.extensions  # noqa: B018 - parsed here, or an error
