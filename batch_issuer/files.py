@@ -8,6 +8,7 @@ that it could not write, and a second fsync would report success (PostgreSQL's "
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -32,6 +33,7 @@ __all__ = [
     "sync_directory",
     "sync_filesystem",
     "write_all",
+    "write_first",
     "write_new",
 ]
 
@@ -45,6 +47,11 @@ PUBLIC_MODE = 0o644
 
 DIRECTORY_MODE = 0o700
 """Folders that hold keys."""
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What link(2) says on file systems without hard links, such as FAT and some that run in user space."""
+
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -120,6 +127,55 @@ def replace_file(path: Path, chunks: Iterable[Octets], mode: int, *, scratch: Pa
     write_new(temporary, chunks, mode)
     os.rename(temporary, path)
     sync_directory(path.parent)
+
+
+def write_first(path: Path, chunks: Iterable[Octets], mode: int, *, temporary: Path) -> bool:
+    """Put `chunks` at `path` unless something is there; whether it was put there. Whole and durable, as `replace_file`.
+
+    Of several processes that do this at once, on one machine or on many, exactly one is told True.
+
+    Args:
+        path: the file to make.
+        chunks: its content.
+        mode: its exact mode.
+        temporary: a name of this caller's own on the same file system, that nothing has. It is gone on return, but
+            can be left by a kill.
+
+    Raises:
+        OSError: as open(2), write(2), fsync(2), link(2); EOPNOTSUPP when the file system has no way to do it.
+    """
+    write_new(temporary, chunks, mode)
+    first = _link(temporary, path)
+    sync_directory(path.parent)
+    temporary.unlink(missing_ok=True)
+    return first
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        # A network file system may ask its server twice when an answer is lost: then who is there is we ourselves.
+        return os.path.samestat(os.lstat(temporary), os.lstat(path))
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _rename_unless_there(temporary, path)
+    return True
+
+
+def _rename_unless_there(source: Path, target: Path) -> bool:
+    """What link(2) is not needed for where the kernel itself sees to it; network file systems have only that."""
+    names = (os.fsencode(source), os.fsencode(target))
+    if ctypes.CDLL(None, use_errno=True).renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number == errno.EEXIST:
+        return False
+    if number in {errno.EINVAL, errno.ENOSYS}:
+        number, reason = errno.EOPNOTSUPP, "the file system can neither link nor rename without replacing"
+        raise OSError(number, reason, str(target))
+    raise OSError(number, os.strerror(number), str(target))
 
 
 def make_directory(path: str | Path, mode: int = DIRECTORY_MODE, *, dir_fd: int | None = None) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_issuer.bundles.contents import CERTIFICATE
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.errors import BundleError, OutputError
 from batch_issuer.output.folder import BUNDLES
-from batch_issuer.output.manifest import issued_rows
+from batch_issuer.output.manifest import placed_rows
 from batch_issuer.output.rows import CERTIFICATE_COLUMN
 from batch_issuer.output.spreadsheet import FORMULA
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batch_issuer.bundles.contents import Bundle
+    from batch_issuer.bundles.format import BundleFormat
+    from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
 
@@ -28,8 +31,6 @@ _ROWS_AT_ONCE = 5000
 _VERIFY = "`batch-issuer verify` tells what is wrong with this run"
 _RESUME = "`batch-issuer issue --resume` puts what a killed run committed into place; then do this again"
 _READ = ("row", "device_uuid", "serial_number", "certificate_sha256", "public_key_sha256", "bundle")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_PACKED_LOCATION = re.compile(r"part-[0-9]{5,}\.[a-z0-9]+")
 _PEM = re.compile(
     rb"\s*-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+)-----END CERTIFICATE-----\s*", re.ASCII
 )
@@ -69,7 +70,7 @@ def issued_devices(folder: OutputFolder, record: RunRecord) -> Iterator[IssuedRo
     """
     finished = folder.summary.exists()
     neutralised = finished and record.spreadsheet_safe and record.manifest_format == "csv"
-    for table in issued_rows(folder, record, also=("name", "group", CERTIFICATE_COLUMN)):
+    for table in placed_rows(folder, record, also=("name", "group", CERTIFICATE_COLUMN)):
         columns = [*_READ, *(name for name in ("name", "group", CERTIFICATE_COLUMN) if name in table.column_names)]
         for start in range(0, len(table), _ROWS_AT_ONCE):
             for values in table.select(columns).slice(start, _ROWS_AT_ONCE).to_pylist():
@@ -79,10 +80,8 @@ def issued_devices(folder: OutputFolder, record: RunRecord) -> Iterator[IssuedRo
 def _row(values: dict[str, object], *, rows: int, neutralised: bool) -> IssuedRow:
     row, uuid, serial, digest, key_digest, bundle = (values[name] for name in _READ)
     location = str(bundle).removeprefix(f"{BUNDLES}/")
-    if not isinstance(row, int) or not 1 <= row <= rows or not _UUID.fullmatch(str(uuid)):
+    if not isinstance(row, int) or not 1 <= row <= rows:
         raise OutputError(f"the output manifest has a row that cannot be: row {row!r}, device {uuid!r}")
-    if location != uuid and not _PACKED_LOCATION.fullmatch(location):
-        raise OutputError(f"the output manifest names a bundle that cannot be: {bundle!r} for {uuid!r}")
     name, group = (_text(values.get(column), neutralised=neutralised) for column in ("name", "group"))
     certificate = _text(values.get(CERTIFICATE_COLUMN))
     return IssuedRow(row, str(uuid), str(serial), str(digest), str(key_digest), location, name, group, certificate)
@@ -101,9 +100,10 @@ class StoredCertificates:
     Bundles have private keys as well; of what is read only the certificate is kept.
     """
 
-    def __init__(self, folder: OutputFolder, record: RunRecord) -> None:
+    def __init__(self, folder: OutputFolder, record: RunRecord, identities: AgeIdentities | None) -> None:
         self._folder = folder
-        self._stored = bundle_format(record.format)
+        self._record = record
+        self._identities = identities
         self._hint = _VERIFY if folder.summary.exists() else _RESUME
         self._location = ""
         self._bundles: Iterator[Bundle] = iter(())
@@ -126,6 +126,10 @@ class StoredCertificates:
                 hint=self._hint,
             )
         return text.decode()
+
+    @cached_property
+    def _stored(self) -> BundleFormat:
+        return readable_format(self._record.format, self._record.seal_to, self._identities)
 
     def _stored_certificate(self, device: IssuedRow) -> bytes:
         if device.location != self._location:

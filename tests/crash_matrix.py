@@ -3,8 +3,8 @@
 Usage: crash_matrix.py FORMAT PKI FOLDER [FLAW | mixed]
 
 A process of its own: it forks a child per kill, and must not have started Arrow's threads before.
-FLAW seeds a mistake, to show that the audit bites: publish-first, summary-first. With mixed, every other device brings
-a CSR.
+FLAW seeds a mistake, to show that the audit bites: one of `FLAWS`. With mixed, every other device brings a CSR. FORMAT
+may be `tar sealed` or `parquet sealed`: then no file may have a key in the clear at any kill.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ import csrs as csrs_module
 from cryptography import x509
 from faults import FileOperations, run_inline
 
-from batch_issuer.batch import part
+from batch_issuer.batch import attempts, part
 from batch_issuer.batch import run as run_module
 from batch_issuer.batch.request import RunRequest
 from batch_issuer.batch.run import issue
+from batch_issuer.output.folder import part_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,12 +49,26 @@ class Silent:
     def end(self) -> None: ...
 
 
+SEALED = " sealed"
+
+
+def new_recipient(folder: Path) -> str:
+    """Make an identity in a folder, once; returns its recipient."""
+    import pyrage
+
+    path = folder / audit.IDENTITY
+    if not path.exists():
+        path.write_text(str(pyrage.x25519.Identity.generate()))
+    return str(pyrage.x25519.Identity.from_str(path.read_text()).to_public())
+
+
 def request(bundle_format: str, pki: Path, folder: Path, out: Path) -> RunRequest:
     return RunRequest(
         manifest=folder / "devices.csv",
         pki=pki,
         out=out,
-        format=bundle_format,
+        format=bundle_format.removesuffix(SEALED),
+        seal_to=(new_recipient(folder),) if bundle_format.endswith(SEALED) else (),
         workers=1,
         part_size=PART_SIZE,
         hardware_id="hw",
@@ -66,6 +81,18 @@ def request(bundle_format: str, pki: Path, folder: Path, out: Path) -> RunReques
 
 def run(asked: RunRequest) -> None:
     issue(asked, Silent(), now=datetime.now(UTC))
+
+
+def run_swept(asked: RunRequest) -> None:
+    """Go on with a run, whose staging folder must hold nothing but committed attempts when its parts begin."""
+    make = part.PartWorker.make
+
+    def checked(self: Any, index: int) -> Any:
+        audit.check_staging(asked.out)
+        return make(self, index)
+
+    setattr(part.PartWorker, "make", checked)  # noqa: B010 - a method is not assigned to
+    run(asked)
 
 
 def in_child(work: Callable[[], None]) -> int:
@@ -90,18 +117,28 @@ def killed_run(asked: RunRequest, at: int) -> None:
 
 def seed_publish_first() -> None:
     """Make the program wrong: bundles are renamed into place just before their part's commit, not after it."""
-    right_order = part._PartWorker._stage_and_commit
-    commit_now = vars(part)["replace_file"]
+    right_order = part.PartWorker._stage_and_commit
+    commit_now = vars(part)["write_first"]
 
-    def publish_first(self: Any, rows: Any, uuids: Any, name: str, commit: Path) -> int:
-        def publish_then_commit(*args: Any, **kwargs: Any) -> None:
-            self._format.publish(self._folder.staging, self._folder.bundles, name, uuids)
-            commit_now(*args, **kwargs)
+    def publish_first(self: Any, rows: Any, uuids: Any, index: int) -> Any:
+        def publish_then_commit(*args: Any, temporary: Path, **kwargs: Any) -> Any:
+            self._format.publish(temporary.parent, self._folder.bundles, part_name(index), uuids)
+            return commit_now(*args, temporary=temporary, **kwargs)
 
-        vars(part)["replace_file"] = publish_then_commit
-        return right_order(self, rows, uuids, name, commit)
+        vars(part)["write_first"] = publish_then_commit
+        return right_order(self, rows, uuids, index)
 
-    setattr(part._PartWorker, "_stage_and_commit", publish_first)  # noqa: B010 - a method is not assigned to
+    setattr(part.PartWorker, "_stage_and_commit", publish_first)  # noqa: B010 - a method is not assigned to
+
+
+def seed_sweep_all() -> None:
+    """Make the program wrong: a resume sweeps committed attempts, too."""
+    vars(attempts)["_is_committed"] = lambda *_: False
+
+
+def seed_sweep_none() -> None:
+    """Make the program wrong: the attempts that kills leave are never swept."""
+    vars(run_module)["sweep_attempts"] = lambda _: None
 
 
 def seed_summary_first() -> None:
@@ -119,7 +156,28 @@ def seed_summary_first() -> None:
     vars(run_module)["finish_run"] = summary_first
 
 
-FLAWS = {"publish-first": seed_publish_first, "summary-first": seed_summary_first}
+def seed_clear_first() -> None:
+    """Make the program wrong: a part is written as it is, and sealed afterwards."""
+    from batch_issuer.bundles.sealed import SealedFormat
+
+    write_sealed = SealedFormat.write
+
+    def write_clear_first(self: SealedFormat, bundles: Any, path: Path) -> Any:
+        clear = path.with_suffix("")
+        self._inner.write(bundles, clear)
+        clear.unlink()
+        return write_sealed(self, bundles, path)
+
+    setattr(SealedFormat, "write", write_clear_first)  # noqa: B010 - a method is not assigned to
+
+
+FLAWS = {
+    "publish-first": seed_publish_first,
+    "summary-first": seed_summary_first,
+    "clear-first": seed_clear_first,
+    "sweep-all": seed_sweep_all,
+    "sweep-none": seed_sweep_none,
+}
 
 
 def main() -> None:
@@ -155,9 +213,13 @@ def _audit(code: int, asked: RunRequest, wanted: list[str], ca: x509.Certificate
 
     def resume_and_check() -> None:
         before = audit.check_interrupted(out, brought) if out.exists() else {}
-        run(asked)
+        if asked.seal_to and out.exists():
+            audit.check_no_clear_key(out)
+        run_swept(asked)
         audit.check_finished(out, wanted, ca, before, brought)
         audit.check_signature(out, asked.pki)
+        if asked.seal_to:
+            audit.check_no_clear_key(out)
         audit.check_ledger(out, out.parent / "ledger")
 
     return "the audit or the resumed run failed" if in_child(resume_and_check) else None

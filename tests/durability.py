@@ -1,10 +1,12 @@
 """Runs a small run in this process, records its file operations, and says where one was not durable in time.
 
-Usage: durability.py FORMAT PKI FOLDER [FLAW]; prints a JSON list of sentences. FLAW: no-fsync.
+Usage: durability.py FORMAT PKI FOLDER [FLAW]; prints a JSON list of sentences. FLAW: no-fsync, or
+no-folder-sync: of the folder that attempts are in.
 
 The rules, each about the order of operations: a file is fsynced (or its file system synced) after its last write and
-before it is renamed or its part committed; the commits folder is fsynced after a commit and before the part's bundles
-are renamed into place; the bundles folder is fsynced before the output manifest appears.
+before it is renamed, linked or its part committed, and so is the folder that an attempt's folder was made in; the
+commits folder is fsynced after a commit and before the part's bundles are renamed into place; the bundles folder is
+fsynced before the output manifest appears.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from pathlib import Path
 from crash_matrix import request, run
 from faults import FileOperations, Operation, run_inline
 
+from batch_issuer.batch import part
+
 
 def main() -> None:
     bundle_format, pki, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
@@ -25,8 +29,10 @@ def main() -> None:
     (folder / "devices.csv").write_text("device_uuid\n" + "\n".join(uuids) + "\n")
     operations = FileOperations(folder / "out")
     operations.install()
-    if len(sys.argv) > 4:
+    if "no-fsync" in sys.argv:
         os.fsync = lambda fd: None  # noqa: ARG005 - the call is gone, not only its effect
+    if "no-folder-sync" in sys.argv:
+        vars(part)["sync_directory"] = lambda path: None  # noqa: ARG005 - the same
     run(request(bundle_format, pki, folder, folder / "out"))
     print(json.dumps(faults(operations.seen)))
 
@@ -43,9 +49,11 @@ def faults(seen: list[Operation]) -> list[str]:
         elif operation.name == "fsync":
             synced[path] = at
         elif operation.name == "syncfs":
-            synced |= dict.fromkeys((name for name in written if name.startswith(path)), at)
-        elif operation.name == "rename":
+            synced |= dict.fromkeys(written, at)  # whatever was written to the file system
+        elif operation.name in {"rename", "link"}:
             found += _rename_faults(operation, written, synced, at)
+        elif operation.name in {"mkdir", "open"} and "/staging/" in path and Path(path).stem != "commit":
+            written[str(Path(path).parent)] = at
     return found
 
 
@@ -60,7 +68,7 @@ def _rename_faults(operation: Operation, written: dict[str, int], synced: dict[s
     ]
     if "/commits/" in target:
         part = Path(target).stem
-        staged = [name for name in written if f"/staging/{part}" in name]
+        staged = [name for name in written if f"/staging/{part}." in name or name.endswith("/staging")]
         found += [
             f"{part} is committed before {name} is durable" for name in staged if synced.get(name, -1) < written[name]
         ]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OPERATIONS = ("open", "write", "fsync", "rename", "link", "mkdir", "rmdir", "unlink", "fchmod")
+_TWO_PATHS = ("rename", "link")
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ class FileOperations:
         if name in {"write", "fsync", "fchmod"}:
             return (self._fds.get(args[0], ""),)
         folders = (
-            (kwargs.get("dir_fd"), None) if name != "rename" else (kwargs.get("src_dir_fd"), kwargs.get("dst_dir_fd"))
+            (kwargs.get("src_dir_fd"), kwargs.get("dst_dir_fd")) if name in _TWO_PATHS else (kwargs.get("dir_fd"), None)
         )
-        count = 2 if name == "rename" else 1
+        count = 2 if name in _TWO_PATHS else 1
         return tuple(
             os.path.join(self._fds.get(folder, ""), os.fspath(path)) if folder is not None else os.path.abspath(path)
             for path, folder in zip(args[:count], folders, strict=False)

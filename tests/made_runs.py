@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mutants import FACTORY, NOT_AFTER, NOT_BEFORE, Authority
 
 from batch_issuer.bundles.contents import PartBundles, certificate_pem
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.sealed import writable_format
 from batch_issuer.bundles.sota import SotaSettings, sota_toml
 from batch_issuer.devices import CertificateDer, MintedPart
 from batch_issuer.files import PUBLIC_MODE, write_new
@@ -124,6 +124,7 @@ def _record(authority: Authority, format_name: str, values: dict[str, Any]) -> R
         "signer": None,
         "signer_certificate": None,
         "format": format_name,
+        "seal_to": (),
         "part_size": PART_SIZE,
         "days": 7300,
         "backdate": 3600,
@@ -172,11 +173,13 @@ def _flags(record: RunRecord, making: Making, index: int) -> list[bool]:
 
 def _store(run: MadeRun, making: Making, index: int) -> pa.Table:
     record, part, folder = run.record, run.parts[index], run.folder
-    stored = bundle_format(record.format)
+    stored = writable_format(record.format, record.seal_to)
     root = CertificateDer(run.authority.root_der)
     sota = None if record.gateway is None else _sota(record, making, index)
     bundles = making.stored(PartBundles(part.device_uuids, part.private_keys, part.certificates, root, sota))
-    staged = stored.stage(bundles, folder.staging, part_name(index))
+    attempt = folder.attempt(index, f"{index:08x}")
+    attempt.mkdir(mode=0o700)
+    staged = stored.stage(bundles, attempt, part_name(index))
     certificates = [certificate_pem(one).decode() for one in part.certificates] if record.with_certificates else None
     table = commit_table(
         pa.array(ROWS[_part(index)], pa.int64()),
@@ -188,11 +191,10 @@ def _store(run: MadeRun, making: Making, index: int) -> pa.Table:
         key_origins=_key_origins(making, index),
         carried={name: pa.array(values)[_part(index)] for name, values in making.carried.items()},
     )
-    write_new(
-        folder.commit(index), [encode_commit(table, [*staged.sums, *[b""] * (len(table) - len(staged.sums))])], 0o600
-    )
+    sums = [*staged.sums, *[b""] * (len(table) - len(staged.sums))]
+    write_new(folder.commit(index), [encode_commit(table, sums, f"{index:08x}")], 0o600)
     if index < making.published:
-        stored.publish(folder.staging, folder.bundles, part_name(index), bundles.device_uuids)
+        stored.publish(attempt, folder.bundles, part_name(index), bundles.device_uuids)
     return table
 
 

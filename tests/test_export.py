@@ -314,6 +314,26 @@ def _made(folder: Path) -> Path:
     return folder
 
 
+def test_sealed_bundles_need_an_identity_and_their_digests_none(work: Path) -> None:
+    pytest.importorskip("pyrage")
+    from pyrage import x25519
+
+    identity = x25519.Identity.generate()
+    Path("identity").touch(0o600)
+    Path("identity").write_text(f"{identity}\n")
+    assert issue(MANIFEST, "--format", "tar", "--seal-to", str(identity.to_public())).code == 0
+    ran = export("rainmaker")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("error: this run's bundles are sealed, and need an identity of ")
+    assert not Path("to").exists()
+    assert export("azure").code == 0
+    assert export("rainmaker", "--identity", "identity").code == 0
+    for (_, certificate), row in zip(
+        table(Path("to/rainmaker-00000.csv"))[1:], csv_rows(Path("issued/manifest.csv")), strict=True
+    ):
+        is_certificate(certificate, row)
+
+
 # What stops it
 
 
@@ -346,7 +366,7 @@ def test_a_kill_leaves_only_whole_files(work: Path, monkeypatch: pytest.MonkeyPa
             stop_at(patch, calls)
             with pytest.raises(Killed):
                 run("export", "issued", "--for", "nrfcloud", "--to", target)
-        # What a kill leaves of the scratch folder; ending by an exception has removed it.
+        # What a kill would leave; ending by an exception has removed it.
         _made(target / ".export").joinpath("nrfcloud-00000.csv").write_text("half") if target.exists() else None
         there = {path.name: path.read_bytes() for path in target.glob("nrfcloud*")}
         assert there.items() <= whole.items()
@@ -370,9 +390,8 @@ def stop_at(patch: pytest.MonkeyPatch, calls: int) -> None:
 
         return call
 
-    patch.setattr("batch_issuer.exporting.run.write_new", counted(files.write_new))
-    patch.setattr("batch_issuer.exporting.run.sync_directory", counted(files.sync_directory))
-    patch.setattr(os, "rename", counted(os.rename))
+    for call in ("fsync", "link", "unlink"):
+        patch.setattr(os, call, counted(getattr(os, call)))
 
 
 def test_an_error_of_the_disk_is_told(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,19 +7,19 @@ import os
 import shutil
 import stat
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from batch_issuer.errors import OutputError
+from batch_issuer.errors import OutputError, RunFailedError
 from batch_issuer.files import make_directory, sync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from batch_issuer.output.folder import OutputFolder
 
-__all__ = ["Claim", "check_folder", "share_worker_lock"]
+__all__ = ["Claim", "check_folder", "working"]
 
 _OPEN_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _WAIT_SECONDS = 120
@@ -80,12 +80,12 @@ class Claim:
     def __init__(self, folder: OutputFolder, *, resume: bool, notify: Callable[[str], None]) -> None:
         check_folder(folder, resume=resume)
         self._folder = folder
+        self._notify = notify
         self._made = _make(folder.path)
         self._lock = -1
         try:
             self._lock = _lock(folder)
             self.resuming = check_folder(folder, resume=resume)
-            _await_workers(folder, notify)
         except BaseException:
             self._release()
             self._remove_made()
@@ -103,13 +103,32 @@ class Claim:
             shutil.rmtree(self._folder.work, ignore_errors=True)
             self._remove_made()
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No worker of this folder is at a part meanwhile, be it one of a killed run or on another machine.
+
+        Raises:
+            OutputError: one does not end.
+        """
+        fd = os.open(self._folder.worker_lock, _OPEN_LOCK, 0o600)
+        try:
+            _await_workers(fd, self._folder.path, self._notify)
+            yield
+        finally:
+            os.close(fd)
+
     def finish(self) -> None:
-        """Remove the unfinished run's own folder: the run is finished."""
+        """Remove the unfinished run's own folder: the run is finished.
+
+        Raises:
+            OutputError: a worker still makes a part that another has made, and does not end.
+        """
         # Moved away first: another run that comes meanwhile finds a finished run, and not half of this folder.
         gone = self._folder.path / f"{self._folder.work.name}.gone"
-        shutil.rmtree(gone, ignore_errors=True)
-        os.rename(self._folder.work, gone)
-        shutil.rmtree(gone)
+        with self.alone():
+            shutil.rmtree(gone, ignore_errors=True)
+            os.rename(self._folder.work, gone)
+            shutil.rmtree(gone)
         sync_directory(self._folder.path)
 
     def _release(self) -> None:
@@ -123,11 +142,41 @@ class Claim:
                 os.rmdir(path)
 
 
-def share_worker_lock(folder: OutputFolder) -> int:
-    """Hold the workers' lock, as every worker does while it lives; returns the descriptor that holds it."""
-    fd = os.open(folder.worker_lock, _OPEN_LOCK, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_SH)
-    return fd
+@contextmanager
+def working(folder: OutputFolder) -> Iterator[None]:
+    """Hold the workers' lock, shared, as every worker does from before an attempt's first file to after its last.
+
+    Whoever sweeps attempts holds it alone. So what is swept is of no attempt that can still be committed: whoever made
+    it does not hold the lock, and it was let go of either after the attempt was published or by the worker's end.
+
+    Raises:
+        RunFailedError: the run is over.
+    """
+    try:
+        fd = os.open(folder.worker_lock, _OPEN_LOCK, 0o600)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _over(folder) from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        # The run that held it alone may have finished and removed the file in between.
+        if not _is_at(fd, folder.worker_lock):
+            raise _over(folder)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _over(folder: OutputFolder) -> RunFailedError:
+    return RunFailedError(
+        f"the run in {folder.path} is over, or is not to be seen from here: there is no {folder.work.name}"
+    )
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _make(path: Path) -> list[Path]:
@@ -152,7 +201,7 @@ def _lock(folder: OutputFolder) -> int:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # The run that held it before may have removed the file in between: then this lock locks nothing.
-                if folder.run_lock.exists() and os.path.samestat(os.fstat(fd), os.stat(folder.run_lock)):
+                if _is_at(fd, folder.run_lock):
                     return fd
             except BaseException:
                 os.close(fd)
@@ -167,24 +216,20 @@ def _lock(folder: OutputFolder) -> int:
         raise OutputError(f"the output folder {folder.path} cannot be written: {error.strerror}") from None
 
 
-def _await_workers(folder: OutputFolder, notify: Callable[[str], None]) -> None:
-    """Wait for the workers that a killed run left behind: they end with the part that they are at."""
-    fd = os.open(folder.worker_lock, _OPEN_LOCK, 0o600)
-    try:
-        deadline, told = time.monotonic() + _WAIT_SECONDS, False
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise OutputError(
-                        f"workers of an earlier run still write to {folder.path}", hint="end them, then try again"
-                    ) from None
-                if not told:
-                    notify("waiting for the workers of an earlier run to end their parts")
-                    told = True
-                time.sleep(_POLL_SECONDS)
-            else:
-                return
-    finally:
-        os.close(fd)
+def _await_workers(fd: int, path: Path, notify: Callable[[str], None]) -> None:
+    """Hold the workers' lock `fd` alone: those at work end with the part that they are at."""
+    deadline, told = time.monotonic() + _WAIT_SECONDS, False
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise OutputError(
+                    f"workers of an earlier run still write to {path}", hint="end them, then try again"
+                ) from None
+            if not told:
+                notify("waiting for the workers of an earlier run to end their parts")
+                told = True
+            time.sleep(_POLL_SECONDS)
+        else:
+            return

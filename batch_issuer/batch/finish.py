@@ -17,7 +17,7 @@ from dataclasses import replace
 from hashlib import file_digest, sha256
 from typing import TYPE_CHECKING
 
-from batch_issuer.batch.acceptance import check_manifest, check_signer
+from batch_issuer.batch.acceptance import check_manifest, check_sealing, check_signer
 from batch_issuer.batch.plan import open_manifest
 from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import OutputError
@@ -84,12 +84,13 @@ def finished_before(request: RunRequest, folder: OutputFolder, say: Callable[[st
     """The summary of a finished run, if it is the one that is asked for; no key is needed.
 
     Raises:
-        OutputError: it is of another manifest or signer, or damaged.
+        OutputError: it is of another manifest or signer, sealed to others, or damaged.
     """
     record = read_record(folder.record)
     with open_manifest(request, None) as file:
         check_manifest(record, file_digest(file, "sha256").hexdigest())
     check_signer(record, request.sign_with)
+    check_sealing(record, request.seal_to)
     try:
         summary = Summary.from_json(folder.summary.read_bytes())
     except (ValueError, TypeError, KeyError) as error:

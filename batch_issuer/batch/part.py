@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,22 +11,23 @@ import pyarrow.compute as pc
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from batch_issuer.batch.claim import share_worker_lock
+from batch_issuer.batch.attempts import close_attempt, commit_name, drop_attempt
+from batch_issuer.batch.claim import working
 from batch_issuer.batch.spill import PlanReader
 from batch_issuer.batch.terms import device_issuance, sota_settings
 from batch_issuer.bundles.contents import PartBundles, certificate_pem
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.sealed import writable_format
 from batch_issuer.bundles.sota import sota_toml
 from batch_issuer.columns import fixed_text_values
 from batch_issuer.devices import UUID_LENGTH, CertificateDer
 from batch_issuer.errors import AuthorityError, BundleError, OutputError, RunFailedError
-from batch_issuer.files import PRIVATE_MODE, replace_file, sync_directory
+from batch_issuer.files import PRIVATE_MODE, make_directory, sync_directory, write_first
 from batch_issuer.manifest.columns import CSR_COLUMN
 from batch_issuer.manifest.rows import CARRIED_PREFIX
 from batch_issuer.minting.keys import key_engine
 from batch_issuer.minting.mint import Mint
 from batch_issuer.output.folder import BUNDLES, part_name
-from batch_issuer.output.rows import KEY_BROUGHT, KEY_MADE, commit_table, encode_commit, read_commit
+from batch_issuer.output.rows import KEY_BROUGHT, KEY_MADE, commit_table, encode_commit, new_attempt, read_commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
 
-__all__ = ["PartDone", "PartWork"]
+__all__ = ["PartDone", "PartWork", "PartWorker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,63 +79,100 @@ class PartWork:
 
         The function returned raises what its steps raise: OSError, OutputError, BundleError, TemplateMismatch.
         """
-        return _PartWorker(self).make
+        return PartWorker(self).make
 
 
-class _PartWorker:
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An attempt that was committed: its folder, and what its bundles take."""
+
+    attempt: Path
+    octets: int
+
+
+class PartWorker:
+    """What makes parts, one after the other; a context manager. Raises in all it does what `PartWork` says.
+
+    Args:
+        work: of which run.
+    """
+
     def __init__(self, work: PartWork) -> None:
         self._folder, self._record, self._resumed = work.folder, work.record, work.resumed
-        self._lock = share_worker_lock(work.folder)
         self._plan = PlanReader(work.folder.plan)
-        self._format = bundle_format(work.record.format)
+        self._format = writable_format(work.record.format, work.record.seal_to)
         self._sota = sota_settings(work.record)
         self._root = CertificateDer(work.issuer.root)
         self._window = (work.record.starts, work.record.ends)
         public_key = x509.load_der_x509_certificate(work.issuer.certificate).public_key()
         assert isinstance(public_key, ec.EllipticCurvePublicKey)  # noqa: S101 - loading the issuer checked it
         self._mint = Mint(device_issuance(work.record), key_engine(work.engine), _open(work.issuer), public_key)
-        # Nothing below makes cycles; the collector would walk every key and certificate of the part for nothing.
         gc.freeze()
-        gc.disable()
+
+    def __enter__(self) -> PartWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._plan.__exit__()
 
     def make(self, index: int) -> PartDone:
+        """Steps 2 to 4 for the part at an index, or what of them is left to do."""
+        # Nothing below makes cycles; the collector would walk every key and certificate of the part for nothing.
+        gc.disable()
+        try:
+            with working(self._folder):
+                return self._make(index)
+        finally:
+            gc.enable()
+
+    def _make(self, index: int) -> PartDone:
         rows = self._plan.part(index)
         name = part_name(index)
         uuid_column = rows.column("device_uuid")
         device_uuids = fixed_text_values(uuid_column, UUID_LENGTH)
         commit = self._folder.commit(index)
-        octets, minted = 0, not commit.exists()
-        if minted:
-            octets = self._stage_and_commit(rows, device_uuids, name, commit)
-        else:
-            _check_commit(commit, uuid_column)
+        made = None if commit.exists() else self._stage_and_commit(rows, device_uuids, index)
+        if made is None:
+            attempt = self._folder.attempt(index, _committed_attempt(commit, uuid_column))
             sync_directory(commit.parent)  # whoever made it may have died before its name was durable
-        # 4 Publish. Idempotent: for a part that was committed before, this does what was left to do.
-        self._format.publish(self._folder.staging, self._folder.bundles, name, device_uuids)
-        return PartDone(len(device_uuids), octets, minted)
+        else:
+            attempt = made.attempt
+        # 4 Publish. Idempotent: for a part that was committed by another attempt, this does what was left to do.
+        self._format.publish(attempt, self._folder.bundles, name, device_uuids)
+        close_attempt(attempt)
+        return PartDone(len(device_uuids), 0 if made is None else made.octets, minted=made is not None)
 
-    def _stage_and_commit(self, rows: pa.RecordBatch, device_uuids: list[bytes], name: str, commit: Path) -> int:
-        # 2 Mint and stage, after sweeping what a killed worker may have left of this part.
-        if self._resumed:
-            self._check_unpublished(name, device_uuids)
-        _sweep(self._folder.staging, name)
+    def _stage_and_commit(self, rows: pa.RecordBatch, device_uuids: list[bytes], index: int) -> _Made | None:
+        """Steps 2 and 3 by an attempt of its own; None when another attempt is committed."""
+        name, commit, own = part_name(index), self._folder.commit(index), new_attempt()
+        if self._resumed and self._is_published(name, device_uuids, commit):
+            return None
+        # 2 Mint and stage, in a folder that nobody else writes to.
+        attempt = self._folder.attempt(index, own)
+        make_directory(attempt)
         part = self._mint.part(device_uuids, self._production(rows), _csrs(rows))
         bundles = PartBundles(
             part.device_uuids, part.private_keys, part.certificates, self._root, self._sota_texts(rows)
         )
-        staged = self._format.stage(bundles, self._folder.staging, name)
-        # 3 Commit: from the rename on these devices are issued, and not before.
+        staged = self._format.stage(bundles, attempt, name)
+        sync_directory(self._folder.staging)
+        # 3 Commit: from then on that its record has its name these devices are issued, and not before. First wins.
         table = self._commit_table(rows, part, name)
-        replace_file(commit, [encode_commit(table, staged.sums)], PRIVATE_MODE, scratch=self._folder.staging)
-        return staged.octets
+        record = encode_commit(table, staged.sums, own)
+        if write_first(commit, [record], PRIVATE_MODE, temporary=commit_name(attempt)):
+            return _Made(attempt, staged.octets)
+        drop_attempt(attempt)
+        return None
 
-    def _check_unpublished(self, name: str, device_uuids: list[bytes]) -> None:
+    def _is_published(self, name: str, device_uuids: list[bytes], commit: Path) -> bool:
+        """Whether another attempt has committed and published the part just now."""
         taken = self._format.published(self._folder.bundles, name, device_uuids)
-        if taken is not None:
+        if taken is not None and not commit.exists():
             raise BundleError(
                 f"{BUNDLES}/{taken} is in place, and there is no commit record of its part: it is not issued again",
                 hint="restore the commit records in .run/commits, or move the bundles away",
             )
+        return taken is not None
 
     def _production(self, rows: pa.RecordBatch) -> bool | list[bool]:
         column = rows.column("production")
@@ -203,14 +240,8 @@ def _key_origins(rows: pa.RecordBatch) -> pa.Array:
     return pc.if_else(pc.is_null(rows.column(CSR_COLUMN)), KEY_MADE, KEY_BROUGHT)
 
 
-def _sweep(staging: Path, name: str) -> None:
-    for left in (*staging.glob(name), *staging.glob(f"{name}.*")):
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left)
-        else:
-            left.unlink()
-
-
-def _check_commit(commit: Path, device_uuids: pa.Array) -> None:
-    if not read_commit(commit).rows["device_uuid"].combine_chunks().equals(device_uuids):
+def _committed_attempt(commit: Path, device_uuids: pa.Array) -> str:
+    record = read_commit(commit)
+    if not record.rows["device_uuid"].combine_chunks().equals(device_uuids):
         raise OutputError(f"the commit record {commit.name} is of other devices", hint="restore it from a backup")
+    return record.attempt

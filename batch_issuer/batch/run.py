@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from batch_issuer.authority.batch_signer import load_batch_signer
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
+from batch_issuer.batch.attempts import sweep_attempts
 from batch_issuer.batch.claim import Claim, check_folder
 from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.finish import finish_run, finished_before
@@ -248,6 +249,9 @@ class _Run:
         """2 to 4, by the workers; a committed part comes back at once, published. Returns when they were ready."""
         for place in (self._folder.staging, self._folder.commits, self._folder.bundles):
             _make_once(place)
+        if self._claim.resuming:
+            with self._claim.alone():
+                sweep_attempts(self._folder)
         sync_directory(self._folder.work)
         sync_directory(self._folder.path)
         self._observer.begin(self._record.accepted)

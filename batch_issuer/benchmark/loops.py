@@ -23,7 +23,7 @@ from batch_issuer.minting.keys import key_engine
 from batch_issuer.minting.mint import Mint
 from batch_issuer.minting.reference import DeviceIssuance
 from batch_issuer.output.folder import part_name
-from batch_issuer.output.rows import commit_table, encode_commit
+from batch_issuer.output.rows import commit_table, encode_commit, new_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +85,7 @@ class CoreLoop:
             encode_commit(
                 commit_table(rows, uuids, minted, moments, locations, certificates=None, key_origins=None, carried={}),
                 [b""] * len(part),
+                new_attempt(),
             )
 
         def work() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,8 @@ class DirectoryFormat:
                 os.close(source)
         finally:
             os.close(target)
-        os.rmdir(staging / part_name)
+        with suppress(FileNotFoundError):  # another process published the part, too
+            os.rmdir(staging / part_name)
 
     def locations(self, part_name: str, device_uuids: Sequence[bytes]) -> list[str]:  # noqa: ARG002 - the format's seam
         """Each device's folder."""

@@ -52,6 +52,11 @@ class BundleFormat(Protocol):
     def stage(self, part: PartBundles, staging: Path, part_name: str) -> Staged:
         """Store the part below `staging`, all of it durable on return; hashed as it is written, and not read again.
 
+        Args:
+            part: what to store.
+            staging: a folder of the caller's own; its own name is not made durable.
+            part_name: what the part is called there.
+
         Raises:
             OSError: the disk is full or failed, or something has the part's name already.
         """
@@ -60,7 +65,7 @@ class BundleFormat(Protocol):
         """Something of the part that is in place already, by its name below the bundles folder; None if nothing is."""
 
     def publish(self, staging: Path, bundles: Path, part_name: str, device_uuids: Sequence[bytes]) -> None:
-        """Move a staged part into place. Idempotent: done again, it does what is left to do.
+        """Move a staged part into place. Idempotent: done again, or twice at once, it does what is left to do.
 
         Raises:
             BundleError: a device's bundle is neither staged nor in place.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command, tell_result
-from batch_issuer.cli.options import FOLDER, json_option, verbosity_options
+from batch_issuer.cli.options import FOLDER, identity_option, json_option, verbosity_options
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _TARGETS = ("aws", "nrfcloud", "rainmaker", "azure", "csv")
 @click.argument("out", type=FOLDER)
 @click.option("--for", "target", required=True, type=click.Choice(_TARGETS), help="Who imports the devices.")
 @click.option("--to", type=FOLDER, show_default="OUT-TARGET", help="Where the files go; made if it is not there.")
+@identity_option
 @json_option
 @verbosity_options
 def export(
@@ -30,6 +31,7 @@ def export(
     *,
     target: str,
     to: Path | None,
+    identity_files: tuple[Path, ...],
     as_json: bool,
     quiet: bool,
     verbose: bool,  # noqa: ARG001 - read where errors are reported
@@ -54,6 +56,7 @@ def export(
     from dataclasses import asdict
 
     from batch_issuer.cli.progress import Progress
+    from batch_issuer.cli.secrets import identities_of
     from batch_issuer.core_dumps import forbid_core_dumps
     from batch_issuer.exporting.run import export_run
     from batch_issuer.exporting.targets import export_target
@@ -61,7 +64,8 @@ def export(
     forbid_core_dumps()  # bundles are read, and with them keys
     chosen = export_target(target)
     progress = Progress(quiet=quiet, verb="exported")
-    done = export_run(out, chosen, to or Path(f"{out}-{target}"), progress)
+    identities = identities_of(identity_files, progress.warn)
+    done = export_run(out, chosen, to or Path(f"{out}-{target}"), progress, identities=identities)
     if as_json:
         tell_result(json.dumps(asdict(done), indent=2))
     elif not quiet:

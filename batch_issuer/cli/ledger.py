@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ledger"]
 
-_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _ledger_option = click.option("--ledger", "path", type=FILE, required=True, help="The ledger's file.")
 
 
@@ -46,10 +45,11 @@ def show(*, device_uuid: str, path: Path, as_json: bool) -> None:
     import re
     from uuid import UUID
 
+    from batch_issuer.devices import UUID_TEXT
     from batch_issuer.errors import RefusedError
 
     wanted = device_uuid.lower()
-    if not re.fullmatch(_UUID, wanted):
+    if not re.fullmatch(UUID_TEXT, wanted):
         raise RefusedError(f"expected a UUID of 8-4-4-4-12 hexadecimal digits, got {device_uuid[:60]!r}")
     entries = list(_opened(path).entries(UUID(wanted).bytes))
     if not entries:

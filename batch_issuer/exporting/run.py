@@ -1,7 +1,7 @@
 """The story of one export: a finished run's devices, read one after the other, into files of a target's size.
 
 1. The run is read; only a finished one is exported, so that the same command always makes the same files.
-2. Each file is written below `.export`, synced, and renamed into place: it is there whole or not at all, and takes no
+2. Each file is written below `.export`, synced, and linked into place: it is there whole or not at all, and takes no
    other file's name. One that is there already with the same content is left as it is, so that an export that was
    stopped is simply made again.
 """
@@ -16,8 +16,9 @@ from hashlib import file_digest, sha256
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Protocol
 
+from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.errors import OutputError, RefusedError, RunFailedError
-from batch_issuer.files import PRIVATE_MODE, make_directories, scratch_folder, sync_directory, write_new
+from batch_issuer.files import PRIVATE_MODE, make_directories, scratch_folder, write_first
 from batch_issuer.issued import StoredCertificates, issued_devices
 from batch_issuer.output.folder import OutputFolder
 from batch_issuer.output.record import read_record
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.exporting.targets import Target
     from batch_issuer.issued import IssuedRow
     from batch_issuer.output.record import RunRecord
@@ -68,7 +70,9 @@ class Export:
     written: int
 
 
-def export_run(out: Path, target: Target, to: Path, observer: Observer) -> Export:
+def export_run(
+    out: Path, target: Target, to: Path, observer: Observer, *, identities: AgeIdentities | None = None
+) -> Export:
     """Write a run's devices into `to`, for `target`: files of mode 0600, with no private key in them.
 
     Args:
@@ -76,10 +80,12 @@ def export_run(out: Path, target: Target, to: Path, observer: Observer) -> Expor
         target: who imports them.
         to: a folder; made if it is not there.
         observer: told how it goes.
+        identities: what opens sealed bundles, where the manifest has no certificates.
 
     Raises:
         OutputError: there is no run, its manifest is damaged; `to` cannot be made, or another export writes to it.
-        RefusedError: the run is unfinished, another file is in place, or a device cannot be imported there.
+        RefusedError: the run is unfinished, another file is in place, or a device cannot be imported there; or bundles
+            are sealed, and there is no identity, or no right one.
         BundleError: a device's certificate cannot be read, or is not what the manifest says.
         RunFailedError: a file cannot be written, such as on a full disk.
     """
@@ -90,7 +96,10 @@ def export_run(out: Path, target: Target, to: Path, observer: Observer) -> Expor
             f"the run in {out} is unfinished, and only a finished run is exported",
             hint="`batch-issuer issue --resume` finishes it",
         )
-    lines = _Lines(folder, record, target, observer)
+    certificates = StoredCertificates(folder, record, identities) if target.with_certificates else None
+    if certificates is not None and not record.with_certificates:
+        readable_format(record.format, record.seal_to, identities)  # refuses what cannot be read
+    lines = _Lines(record, target, certificates, observer)
     with _Place(to) as place, _watched(observer, record.accepted):  # 2
         for index, devices in enumerate(_groups(issued_devices(folder, record), target.limit)):
             place.put(f"{target.name}-{index:05d}{target.suffix}", chain([target.header.encode()], lines.of(devices)))
@@ -120,12 +129,14 @@ def _groups(devices: Iterator[IssuedRow], limit: int | None) -> Iterator[Iterato
 
 
 class _Lines:
-    def __init__(self, folder: OutputFolder, record: RunRecord, target: Target, observer: Observer) -> None:
+    def __init__(
+        self, record: RunRecord, target: Target, certificates: StoredCertificates | None, observer: Observer
+    ) -> None:
         self.devices = 0
         self._record = record
         self._target = target
         self._observer = observer
-        self._certificates = StoredCertificates(folder, record) if target.with_certificates else None
+        self._certificates = certificates
 
     def of(self, devices: Iterator[IssuedRow]) -> Iterator[bytes]:
         """The lines of some devices, many at a time."""
@@ -172,14 +183,9 @@ class _Place:
                 yield chunk
 
         with _told(final):
-            write_new(new, hashed(), PRIVATE_MODE)
-            if not os.path.lexists(final):
-                os.rename(new, final)
-                sync_directory(self._to)
+            if write_first(final, hashed(), PRIVATE_MODE, temporary=new):
                 self.written += 1
-            elif _digest_of(final) == digest.digest():
-                new.unlink()
-            else:
+            elif _digest_of(final) != digest.digest():
                 raise RefusedError(
                     f"{final} is there already, and is another", hint="take another --to, or move it away"
                 )

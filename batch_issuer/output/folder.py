@@ -86,8 +86,12 @@ class OutputFolder:
 
     @property
     def staging(self) -> Path:
-        """Parts that are made and not published."""
+        """Parts that are made and not published: a folder per attempt."""
         return self.work / "staging"
+
+    def attempt(self, index: int, attempt: str) -> Path:
+        """The folder of one attempt at a part, which nobody else writes to."""
+        return self.staging / f"{part_name(index)}.{attempt}"
 
     @property
     def commits(self) -> Path:
@@ -105,5 +109,5 @@ class OutputFolder:
 
     @property
     def worker_lock(self) -> Path:
-        """Held, shared, by each worker: a new run waits for the workers that a killed one left behind."""
+        """Held, shared, by each worker while it makes a part: who sweeps or removes waits for those at work."""
         return self.work / "workers.lock"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,7 @@ __all__ = [
     "CommitRecord",
     "commit_table",
     "encode_commit",
+    "new_attempt",
     "read_commit",
 ]
 
@@ -57,6 +60,12 @@ that the bundles answer themselves, or one that lost its key would look right.""
 KEY_MADE, KEY_BROUGHT = "made", "csr"
 """Its values: the run made the key and the bundle holds it; or the row brought a CSR and the bundle holds none."""
 
+_ATTEMPT = b"batch_issuer.attempt"
+"""The attempt's key in a commit record's metadata: of the file, not of a row, so no column carried through meets it."""
+
+_ATTEMPT_OCTETS = 4
+_ATTEMPT_ID = re.compile(f"[0-9a-f]{{{2 * _ATTEMPT_OCTETS}}}")
+
 _SUMS_COLUMN = pa.field("sums", pa.binary())
 """The last column of a commit record, known by its place: a column carried through may have any name."""
 
@@ -68,10 +77,17 @@ class CommitRecord:
     Attributes:
         rows: the part's rows of the output manifest.
         sums: the part's lines of `SHA256SUMS`, in the order of the rows.
+        attempt: whose staged bundles these are: a part can be made twice at once, and is committed by one attempt.
     """
 
     rows: pa.Table
     sums: memoryview
+    attempt: str
+
+
+def new_attempt() -> str:
+    """The id of an attempt at a part: 8 hex digits."""
+    return os.urandom(_ATTEMPT_OCTETS).hex()
 
 
 def commit_table(
@@ -115,15 +131,16 @@ def commit_table(
     return pa.table(columns | carried)
 
 
-def encode_commit(rows: pa.Table, sums: Sequence[bytes]) -> memoryview:
+def encode_commit(rows: pa.Table, sums: Sequence[bytes], attempt: str) -> memoryview:
     """A commit record's octets: an Arrow IPC file of one batch.
 
     Args:
         rows: the part's rows of the output manifest.
         sums: the lines of `SHA256SUMS` for each row. They are here and in no file of their own, so that there is no
             instant at which a part is committed without them, or they without the part.
+        attempt: the attempt whose bundles they are.
     """
-    table = rows.append_column(_SUMS_COLUMN, binary_column(sums))
+    table = rows.append_column(_SUMS_COLUMN, binary_column(sums)).replace_schema_metadata({_ATTEMPT: attempt})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
@@ -144,18 +161,20 @@ def read_commit(path: Path, *, checked: bool = False) -> CommitRecord:
         with path.open("rb") as file:  # Arrow's own files need names in UTF-8
             table = pa.ipc.open_file(file).read_all()
         table.validate(full=not checked)
-        rows, sums = _parted(table)
-    except (pa.ArrowException, OSError, KeyError) as error:
+        return _parted(table)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         message = f"the commit record {path.name} is damaged: {error}"
         raise OutputError(message, hint="restore it from a backup") from None
-    return CommitRecord(rows, sums)
 
 
-def _parted(table: pa.Table) -> tuple[pa.Table, memoryview]:
+def _parted(table: pa.Table) -> CommitRecord:
+    attempt = (table.schema.metadata or {}).get(_ATTEMPT, b"").decode("ascii")
+    if not _ATTEMPT_ID.fullmatch(attempt):
+        raise ValueError("it names no attempt")
     last = table.num_columns - 1
-    rows = table.remove_column(last)
+    rows = table.remove_column(last).replace_schema_metadata(None)
     rows.select(ISSUED_COLUMNS.names)
     if table.schema.field(last) != _SUMS_COLUMN:
         raise KeyError("its last column is not that of SHA256SUMS")
     # The values of a column stand one after the other in its last buffer (Arrow's columnar format, binary layout).
-    return rows, memoryview(table.column(last).combine_chunks().buffers()[2])
+    return CommitRecord(rows, memoryview(table.column(last).combine_chunks().buffers()[2]), attempt)

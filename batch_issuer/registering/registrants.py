@@ -10,6 +10,7 @@ from batch_issuer.issued import StoredCertificates, issued_devices
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
     from batch_issuer.registering.journal import RegisteredRows
@@ -39,7 +40,7 @@ class Registrant:
 
 
 def registrants(
-    folder: OutputFolder, record: RunRecord, known: RegisteredRows
+    folder: OutputFolder, record: RunRecord, known: RegisteredRows, identities: AgeIdentities | None = None
 ) -> Generator[Registrant | int, None, None]:
     """The devices that are to be registered, in the manifest's order; among them numbers: so many were passed over.
 
@@ -49,12 +50,13 @@ def registrants(
         folder: the run's.
         record: what was asked.
         known: which devices the API has.
+        identities: what opens sealed bundles, where the manifest has no certificates.
 
     Raises:
         OutputError: the manifest is missing or damaged, or contradicts what is known.
         BundleError: a certificate cannot be read, or is another than the manifest says.
     """
-    certificates = StoredCertificates(folder, record)
+    certificates = StoredCertificates(folder, record, identities)
     skipped = 0
     for device in issued_devices(folder, record):
         if not known.has(device.row, device.device_uuid):

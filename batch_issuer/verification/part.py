@@ -10,9 +10,10 @@ from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from batch_issuer.bundles.format import bundle_format
-from batch_issuer.errors import BundleError
+from batch_issuer.bundles.sealed import readable_format
+from batch_issuer.errors import BundleError, IdentityError
 from batch_issuer.output.folder import BUNDLES, OutputFolder
+from batch_issuer.output.rows import read_commit
 from batch_issuer.verification.bundle import BundleChecker
 from batch_issuer.verification.finding import Fault, Findings
 from batch_issuer.verification.readable import shown_text
@@ -74,7 +75,7 @@ class PartChecker:
 
     def __init__(self, facts: RunFacts) -> None:
         self._folder = OutputFolder(facts.out)
-        self._format = bundle_format(facts.format)
+        self._format = readable_format(facts.format, facts.seal_to, facts.identities)
         self._bundles = BundleChecker(facts)
 
     def check(self, task: PartTask) -> PartResult:
@@ -117,9 +118,10 @@ class PartChecker:
                     collector.findings.add([unknown], place, device_uuid=bundle.device_uuid)
                 else:
                     collector.take(bundle, row)
-        except BundleError as error:
+        except (BundleError, IdentityError) as error:
             wrong = f"{error}; {len(waiting)} of its {len(rows)} devices were not reached"
-            collector.findings.add([Fault("part-unreadable", wrong)], place)
+            code = "part-sealed" if isinstance(error, IdentityError) else "part-unreadable"
+            collector.findings.add([Fault(code, wrong)], place)
             return
         for row in waiting.values():
             collector.add(Fault("bundle-missing", "the device of this row has no bundle in its part"), row)
@@ -151,10 +153,12 @@ class PartChecker:
 
     @cached_property
     def _staged(self) -> set[str]:
-        """Names in the staging folder, and in the folders of parts there."""
+        """Names in the folders of the attempts that were committed, and in the folders of parts there."""
         names: set[str] = set()
-        for _, folders, files in os.walk(self._folder.staging):
-            names.update(folders, files)
+        for commit in self._folder.commits.glob("*.arrow"):
+            attempt = self._folder.staging / f"{commit.stem}.{read_commit(commit).attempt}"
+            for _, folders, files in os.walk(attempt):
+                names.update(folders, files)
         return names
 
 

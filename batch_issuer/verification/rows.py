@@ -111,7 +111,8 @@ class ManifestWalk:
         self._place = f"manifest.{record.manifest_format}"
         self._last_row = 0
         self._packed = record.format != "dir"
-        self._parts = {f"{part_name(index)}.{record.format}": index for index in range(record.parts)}
+        suffix = record.format + (".age" if record.seal_to else "")
+        self._parts = {f"{part_name(index)}.{suffix}": index for index in range(record.parts)}
 
     def tasks(self, tables: Iterable[pa.Table]) -> Iterator[PartTask]:
         """The rows of a manifest in tasks, none of them checked twice."""
