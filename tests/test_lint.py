@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -352,6 +353,31 @@ def test_the_judge_ends_with_a_run_that_is_refused(work: Path, monkeypatch: pyte
     assert issue(csv_bytes(["no uuid"]), "--lint").code == 3
     [process] = started
     assert process.returncode is not None
+
+
+def test_the_judge_does_not_outlive_a_run_that_is_killed() -> None:
+    code = """
+from batch_issuer.linting.beside import JudgeBeside
+with JudgeBeside() as judge:
+    print(judge._process.pid, flush=True)
+    input()
+"""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) as run_of_it:
+        assert run_of_it.stdout is not None
+        judge_of_it = int(run_of_it.stdout.readline())
+        run_of_it.kill()
+    deadline = time.monotonic() + 60
+    while is_running(judge_of_it) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_running(judge_of_it)
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_the_judge_gets_no_secret_and_no_descriptor(monkeypatch: pytest.MonkeyPatch, authority: Authority) -> None:
