@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from batch_issuer.batch.request import RunRequest
 
 pytest.register_assert_rewrite("judges")
+
+os.environ["BATCH_ISSUER_LINT"] = "0"  # 0.2 s of a core per run; test_lint.py asks for it
 
 
 @pytest.fixture(scope="session")

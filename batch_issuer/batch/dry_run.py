@@ -11,11 +11,12 @@ from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
 from batch_issuer.batch.claim import check_folder
 from batch_issuer.batch.estimate import seconds_for
+from batch_issuer.batch.first import judge_for, judged
 from batch_issuer.batch.ledgering import open_run_ledger
 from batch_issuer.batch.passwords import check_resumed_password, run_password, storing
 from batch_issuer.batch.plan import make_plan, open_manifest, run_signer
-from batch_issuer.errors import OutputError
 from batch_issuer.batch.signature import ca_signature
+from batch_issuer.errors import OutputError
 from batch_issuer.minting.keys import choose_engine, key_engine
 from batch_issuer.output.folder import OutputFolder
 from batch_issuer.output.record import RunRecord, read_record
@@ -76,9 +77,11 @@ def dry_run(
     signer = run_signer(request, now, passphrase)
     password = run_password(request, p12_password)
     check_resumed_password(folder, before, password)
-    with open_run_ledger(request, folder, before, dry=True) or nullcontext() as ledger:
+    ledgered = open_run_ledger(request, folder, before, dry=True) or nullcontext()
+    with judge_for(lint=request.lint) as judge, ledgered as ledger:
         plan = _plan(request, issuer, signer, ledger, now)
-    record = plan.record if before is None else check_same(before, plan.record, now=now)
+        record = plan.record if before is None else check_same(before, plan.record, now=now)
+        plan = judged(plan, judge, record, None)
     existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
     footprint = check_space(record, issuer.root, existing, spilled=0)
     sign, store = ca_signature(issuer, engine), storing(record.format)

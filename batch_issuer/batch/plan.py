@@ -70,11 +70,13 @@ class Plan:
         record: what `run.json` will say.
         rejections: rows that are not issued, in their order.
         warnings: sentences for the user.
+        linted_by: who judged the run's first certificate, with its version; None if nobody did.
     """
 
     record: RunRecord
     rejections: Rejections
     warnings: list[str]
+    linted_by: str | None = None
 
 
 def open_manifest(request: RunRequest, spool: Path | None) -> BufferedReader:

@@ -44,6 +44,8 @@ class RunRequest:
         device_hsm: `sota.toml` is for devices whose key is in an HSM of their own; every row must bring a CSR.
         device_hsm_module: the path of its PKCS#11 module, on the device.
         skip_rejects: go on without rejected rows.
+        lint: ask pkilint about the run's first certificate before any is made, if it is installed. No part of what a
+            run is: a resume may ask otherwise.
         resume: go on where a run stopped.
         manifest_format: of the output manifest; None is the input's.
         with_certificates: add `certificate_pem` to it.
@@ -74,6 +76,7 @@ class RunRequest:
     device_hsm: bool = False
     device_hsm_module: str | None = None
     skip_rejects: bool = False
+    lint: bool = False
     resume: bool = False
     manifest_format: str | None = None
     with_certificates: bool = False

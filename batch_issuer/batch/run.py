@@ -16,6 +16,7 @@ from batch_issuer.batch.acceptance import check_same, check_space
 from batch_issuer.batch.attempts import sweep_attempts
 from batch_issuer.batch.claim import Claim
 from batch_issuer.batch.finish import finish_run, finished_before
+from batch_issuer.batch.first import judge_for, judged
 from batch_issuer.batch.ledgering import open_run_ledger
 from batch_issuer.batch.part import PartDone, PartWork
 from batch_issuer.batch.passwords import check_resumed_password, run_password
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from batch_issuer.batch.observer import Observer
     from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
+    from batch_issuer.linting.beside import JudgeBeside
 
 __all__ = ["issue"]
 
@@ -81,6 +83,7 @@ def issue(
             claim.finish()
             return finished_before(request, folder, observer.say)
         try:
+            judge = opened.enter_context(judge_for(lint=request.lint))
             engine = choose_engine(request.key_engine)
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
             signer = run_signer(request, now, passphrase)
@@ -88,7 +91,8 @@ def issue(
             password = run_password(request, p12_password)
             check_resumed_password(folder, before, password)
             ledger = opened.enter_context(open_run_ledger(request, folder, before) or nullcontext())
-            plan = _plan(request, issuer, folder, before, signer=signer, ledger=ledger, now=now, notify=observer.say)
+            means = (signer, ledger, judge)
+            plan = _plan(request, issuer, folder, before, means, now=now, notify=observer.say)
         except OSError as error:
             claim.abandon()
             if error.errno in _NO_SPACE:
@@ -125,13 +129,13 @@ def _plan(
     issuer: Issuer,
     folder: OutputFolder,
     before: RunRecord | None,
+    means: tuple[BatchSigner | None, RunLedger | None, JudgeBeside | None],
     *,
-    signer: BatchSigner | None,
-    ledger: RunLedger | None,
     now: datetime,
     notify: Callable[[str], None],
 ) -> Plan:
     """1 Plan: everything is refused here that is to be refused; the record is the last thing written."""
+    signer, ledger, judge = means
     folder.plan.unlink(missing_ok=True)
     file = open_manifest(request, folder.spool)
     plan = make_plan(
@@ -149,6 +153,7 @@ def _plan(
         check_same(before, plan.record, now=now)
     else:
         check_space(plan.record, issuer.root, folder.path, spilled=folder.plan.stat().st_size)
+    plan = judged(plan, judge, before or plan.record, folder.plan)
     with ledger.holding(plan.record) if ledger is not None else nullcontext():
         if before is None:
             replace_file(folder.record, [plan.record.to_json()], PUBLIC_MODE, scratch=folder.work)
@@ -216,6 +221,7 @@ class _Run:
             reissued=0 if self._ledger is None else self._ledger.reissued,
             signer=self._record.signer,
             warnings=tuple(self._plan.warnings),
+            linted_by=self._plan.linted_by,
         )
 
     def _issue_parts(self, workers: int) -> float:

@@ -35,6 +35,7 @@ class Summary:
         reissued: of `devices`, those that an earlier run in the ledger had issued.
         signer: who signed SHA256SUMS, by the name in the PKI directory; None if nobody did.
         warnings: sentences for the user.
+        linted_by: who judged the run's first certificate, with its version; None if nobody did.
         finished_before: whether the run was finished already, and nothing was left to do.
     """
 
@@ -59,6 +60,7 @@ class Summary:
     reissued: int
     signer: str | None
     warnings: tuple[str, ...]
+    linted_by: str | None = None
     finished_before: bool = False
 
     def to_json(self) -> bytes:

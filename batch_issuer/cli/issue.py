@@ -78,6 +78,7 @@ _HELP = {
     "device_hsm": "sota.toml is for devices with their key in an HSM; every row must bring a CSR.",
     "device_hsm_module": "Its PKCS#11 module, on the device; the PIN is added there.",
     "skip_rejects": "Issue the good rows, report the bad ones, exit 3.",
+    "lint": "Ask pkilint, if it is installed, about the first certificate before any is made.",
     "resume": "Go on where a run stopped.",
     "dry_run": "Check everything, estimate time and size, write nothing.",
     "manifest_format": "Of the output manifest.  [default: as the input]",
@@ -114,6 +115,14 @@ _HELP = {
 @click.option("--device-hsm", is_flag=True, help=_HELP["device_hsm"])
 @click.option("--device-hsm-module", metavar="PATH", help=_HELP["device_hsm_module"])
 @click.option("--skip-rejects", is_flag=True, help=_HELP["skip_rejects"])
+@click.option(
+    "--lint/--no-lint",
+    default=True,
+    envvar="BATCH_ISSUER_LINT",
+    show_default=True,
+    show_envvar=True,
+    help=_HELP["lint"],
+)
 @click.option("--resume", is_flag=True, help=_HELP["resume"])
 @click.option("--dry-run", "dry", is_flag=True, help=_HELP["dry_run"])
 @click.option("--manifest-format", type=click.Choice(("csv", "parquet")), help=_HELP["manifest_format"])
@@ -209,12 +218,19 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
     if summary.signer is not None:
         lines.append(f"  signed    {summary.out}/SHA256SUMS.sig, by {summary.signer}")
     if verbose:
+        lines.append(f"  lint      {_judged(summary, request)}")
         lines.append(
             f"  seconds   plan {summary.plan_seconds}, start {summary.start_seconds}, issue {summary.issue_seconds},"
             f" finish {summary.finish_seconds} ({counted(summary.workers, 'worker')}, keys by {summary.key_engine})"
         )
     lines.append(f"  next      batch-issuer verify {summary.out} --pki {request.pki}")
     tell_result("\n".join(lines).encode(errors="surrogateescape"))  # a folder may have any name
+
+
+def _judged(summary: Summary, request: RunRequest) -> str:
+    if summary.linted_by is not None:
+        return f"{summary.linted_by} finds no error in the first certificate"
+    return "skipped: pkilint is not installed (pip install 'batch-issuer[lint]')" if request.lint else "not asked for"
 
 
 def _key_lines(csr_rows: int, devices: int) -> list[str]:
