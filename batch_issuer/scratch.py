@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import tempfile
 import weakref
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +15,11 @@ from batch_issuer.files import PRIVATE_MODE, write_all
 if TYPE_CHECKING:
     from batch_issuer.files import Octets
 
-__all__ = ["DEFAULT_MEMORY", "Scratch", "ScratchFile", "memory_of_this_process"]
+__all__ = ["DEFAULT_MEMORY", "Scratch", "ScratchFile"]
 
 DEFAULT_MEMORY = 1_000_000_000
 """Octets that a plan takes for its rows at most, unless it is told otherwise."""
 
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME = "spill"
 
@@ -102,15 +99,3 @@ class ScratchFile:
             pieces.append(piece)
             missing -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def memory_of_this_process() -> int:
-    """The octets of memory that this process may use: the machine's, or fewer if a limit says so."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if address_space != resource.RLIM_INFINITY:
-        limits.append(address_space)
-    for path in _CGROUP_LIMITS:
-        with suppress(OSError, ValueError):  # there is none, or it is "max"
-            limits.append(int(Path(path).read_text()))
-    return min(limits)

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from chaos import LINES
 from pki import make_pki
 from small_runs import small_run
 
@@ -39,3 +40,11 @@ def work(tmp_path: Path, factory_pki: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def asked(tmp_path: Path) -> RunRequest:
     """A small run."""
     return small_run(tmp_path)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was done to runs, and what they lost."""
+    if LINES:
+        terminalreporter.section("faults")
+        for line in LINES:
+            terminalreporter.write_line(line)

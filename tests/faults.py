@@ -50,10 +50,14 @@ class FileOperations:
         def sync(fd: int) -> None:
             self._note("syncfs", (self._fds.get(fd, ""),))
             real_sync(fd)
+            self.done("syncfs", (self._fds.get(fd, ""),))
 
         names["sync_filesystem"] = sync
         for name in ("reserve", "record", "release"):
             setattr(Ledger, name, self._around(name))
+
+    def done(self, name: str, paths: tuple[str, ...]) -> None:
+        """Told of each operation when it has succeeded."""
 
     def _around(self, name: str) -> Callable[..., Any]:
         """A call of the ledger, whose files SQLite writes out of our sight: something can come before and after it."""
@@ -78,6 +82,8 @@ class FileOperations:
             result = real(*args, **kwargs)
             if name == "open":
                 self._fds[result] = paths[0]
+            if writes and any(path.startswith(self._root) for path in paths):
+                self.done(name, paths)
             return result
 
         return call

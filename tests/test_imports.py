@@ -33,6 +33,7 @@ LEVELS = (
         "processes",
         "core_dumps",
         "figures",
+        "memory",
         "sums",
         "scratch",
     },

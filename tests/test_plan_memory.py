@@ -23,7 +23,8 @@ from pki import make_pki
 from batch_issuer.batch.findings import Findings, RowSet
 from batch_issuer.devices import Rejection
 from batch_issuer.manifest.duplicates import UniqueKeys
-from batch_issuer.scratch import Scratch, memory_of_this_process
+from batch_issuer.memory import memory_of_this_process
+from batch_issuer.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,7 +164,7 @@ def deleted(fd: str) -> str | None:
 
 def test_the_memory_of_this_process_is_not_more_than_the_machine_has() -> None:
     assert 0 < memory_of_this_process() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    code = "from batch_issuer.scratch import memory_of_this_process as m; print(m())"
+    code = "from batch_issuer.memory import memory_of_this_process as m; print(m())"
     limited = f"ulimit -v 3000000 && exec {sys.executable} -c '{code}'"
     assert subprocess.run(["sh", "-c", limited], capture_output=True, check=True).stdout == b"3072000000\n"
 

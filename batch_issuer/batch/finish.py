@@ -96,7 +96,7 @@ def finished_before(request: RunRequest, folder: OutputFolder, say: Callable[[st
     check_sealing(record, request.seal_to)
     try:
         summary = Summary.from_json(folder.summary.read_bytes())
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         message = f"{folder.summary} is damaged: {error}"
         raise OutputError(message, hint="`batch-issuer verify` checks the rest") from None
     say("the run is finished already: nothing to do")

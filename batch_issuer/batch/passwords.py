@@ -67,7 +67,7 @@ def check_resumed_password(folder: OutputFolder, before: RunRecord | None, passw
     """
     if password is None or before is None or before.p12_passwords != PER_RUN:
         return  # whether it is the kind of passwords that it began with is asked with all else that it was asked
-    index = next((index for index in range(before.parts) if folder.commit(index).exists()), None)
+    index = next(iter(folder.committed()), None)
     if index is None:
         return
     stored = bundle_format(before.format, lambda _: password)

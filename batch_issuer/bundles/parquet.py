@@ -20,6 +20,7 @@ from batch_issuer.bundles.packed import PiecewiseFormat
 from batch_issuer.columns import binary_column, fixed_text_column
 from batch_issuer.devices import UUID_LENGTH, CertificateDer, Sec1Der
 from batch_issuer.errors import BundleError
+from batch_issuer.memory import bounded_memory, each_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,13 +83,14 @@ class ParquetFormat(PiecewiseFormat):
             BundleError: it is no Parquet file, or one of another schema.
         """
         try:
-            parquet = pq.ParquetFile(file)
+            with bounded_memory():
+                parquet = pq.ParquetFile(file)
             root = _checked_root(parquet, name)
             problems += tuple(_footer_problems(parquet.metadata, name))
-            for batch in parquet.iter_batches(batch_size=1000):
+            for batch in each_bounded(parquet.iter_batches(batch_size=1000, use_threads=False)):
                 for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     yield _bundle(row, root, problems)
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             reason = str(error).partition("\n")[0]  # Arrow's errors have several lines
             raise BundleError(f"{name} is not a whole Parquet file: {reason}") from None
 

@@ -51,7 +51,8 @@ _PLAN_MEMORY = "1GB, at most a quarter of what this process may use"
 
 
 def _plan_memory() -> int:
-    from batch_issuer.scratch import DEFAULT_MEMORY, memory_of_this_process
+    from batch_issuer.memory import memory_of_this_process
+    from batch_issuer.scratch import DEFAULT_MEMORY
 
     return min(DEFAULT_MEMORY, memory_of_this_process() // 4)
 

@@ -79,7 +79,7 @@ class _Passwords:
 
         folder, record, file, listed = self._sources
         if record.makes_passwords:
-            passwords = read_passwords(folder, record, listed)
+            passwords = read_passwords(folder, listed)
             _check(folder, record, passwords.get, "the list of passwords")
             return passwords.get
         password = p12_password(file)()

@@ -13,13 +13,17 @@ from batch_issuer.errors import ManifestError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["CSR_COLUMN", "ColumnLayout", "check_types", "lay_out", "shorten"]
+__all__ = ["CSR_COLUMN", "LONGEST_CELL", "MOST_COLUMNS", "ColumnLayout", "check_types", "lay_out", "shorten"]
 
 UUID_COLUMN = "device_uuid"
 UUID_NAMES = (UUID_COLUMN, "uuid", "device_id", "deviceid", "id")
 PRODUCTION_COLUMN = "production"
 CSR_COLUMN = "csr"
 TEXT_COLUMNS = ("name", "group", "hardware_id", "tag", "apps", CSR_COLUMN)
+
+MOST_COLUMNS = 1000
+LONGEST_CELL = 4 << 20
+"""Octets: a CSR has some hundreds, and no table that a person made has more in a cell."""
 
 _SHOWN = 60
 _LONGEST_NAME = 255
@@ -55,6 +59,8 @@ def lay_out(names: list[str], reserved: Collection[str]) -> ColumnLayout:
     Raises:
         ManifestError: no UUID column or more than one, or two columns of one name.
     """
+    if len(names) > MOST_COLUMNS:
+        raise ManifestError(f"the manifest has {len(names)} columns, expected at most {MOST_COLUMNS}")
     stripped = [name.strip() for name in names]
     folded = [name.casefold() for name in stripped]
     for place, name in enumerate(folded):

@@ -13,7 +13,7 @@ import pyarrow.csv as pa_csv
 from batch_issuer.columns import row_numbers
 from batch_issuer.devices import Rejection
 from batch_issuer.errors import ManifestError
-from batch_issuer.manifest.columns import UUID_NAMES
+from batch_issuer.manifest.columns import LONGEST_CELL, UUID_NAMES
 from batch_issuer.manifest.csv_lines import Lines, cut_blocks
 from batch_issuer.manifest.rows import RawRows, not_utf8
 
@@ -25,7 +25,6 @@ __all__ = ["CsvManifest"]
 
 _DELIMITERS = ",;\t"
 _CHUNK = 20_000
-_LONGEST_CELL = 4 << 20
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _NO_HEADER = "it needs a header line, such as: device_uuid,name"
 
@@ -56,7 +55,7 @@ class CsvManifest:
         file.seek(0)
         if start in _UTF16:
             raise ManifestError("the manifest is UTF-16, expected UTF-8", hint="save it again as CSV UTF-8")
-        csv.field_size_limit(_LONGEST_CELL)
+        csv.field_size_limit(LONGEST_CELL)
         self._blocks = cut_blocks(file)
         lines = Lines(next(self._blocks, b"").removeprefix(BOM_UTF8), self._blocks)
         header = next((line for line in lines if line.strip()), None)
@@ -97,7 +96,7 @@ class CsvManifest:
 
     def _plain_columns(self, block: bytes) -> list[pa.Array] | None:
         """The columns of a block without quotes or faults; None for any other."""
-        if b'"' in block or b"\0" in block or len(block) > _LONGEST_CELL or block.startswith(BOM_UTF8):
+        if b'"' in block or b"\0" in block or len(block) > LONGEST_CELL or block.startswith(BOM_UTF8):
             return None
         try:
             table = pa_csv.read_csv(
@@ -166,7 +165,7 @@ def _next_rows(reader: Iterator[list[str]], lines: Lines, row: int) -> tuple[lis
             ) from None
         if "field limit" in str(error):
             raise ManifestError(
-                f"row {number} of the manifest has a cell of more than {_LONGEST_CELL} characters",
+                f"row {number} of the manifest has a cell of more than {LONGEST_CELL} characters",
                 hint="perhaps a quote that opens in that row never closes",
             ) from None
         return rows, str(error)

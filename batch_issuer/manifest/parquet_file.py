@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_issuer.columns import is_text, row_numbers
 from batch_issuer.errors import ManifestError
+from batch_issuer.manifest.columns import LONGEST_CELL, MOST_COLUMNS, shorten
 from batch_issuer.manifest.rows import RawRows, not_utf8
+from batch_issuer.memory import MOST_PER_CALL, bounded_memory, each_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,9 +48,13 @@ class ParquetManifest:
 
     def __init__(self, file: BufferedReader) -> None:
         try:
-            self._file = pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ)  # or it reads whole row groups
-            schema = self._file.schema_arrow
-        except (pa.ArrowException, OSError) as error:
+            with bounded_memory():
+                self._file = pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ)  # or it reads whole row groups
+                columns = self._file.metadata.num_columns
+                if columns > MOST_COLUMNS:
+                    raise ManifestError(f"the manifest has {columns} columns, expected at most {MOST_COLUMNS}")
+                schema = self._file.schema_arrow
+        except (pa.ArrowException, OSError, MemoryError) as error:
             raise _damaged(error) from None
         self.names: list[str] = list(schema.names)
         self.types: list[pa.DataType] = [_plain(kind) for kind in schema.types]
@@ -61,15 +68,17 @@ class ParquetManifest:
         row = 1
         try:
             # By this thread alone: Arrow's own, which call Python for octets, can abort an interpreter that ends.
-            for batch in self._file.iter_batches(batch_size=self._chunk(), use_threads=False):
+            for batch in each_bounded(self._file.iter_batches(batch_size=self._chunk(), use_threads=False)):
                 rows = row_numbers(row, len(batch))
                 row += len(batch)
                 columns = [
                     column if column.type == kind else column.cast(kind)
                     for column, kind in zip(batch.columns, self.types, strict=True)
                 ]
+                for name, column in zip(self.names, columns, strict=True):
+                    _check_cells(name, column, rows)
                 yield self._checked(rows, columns)
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
             raise _damaged(error) from None
 
     def _chunk(self) -> int:
@@ -98,6 +107,18 @@ class ParquetManifest:
         return RawRows(rows.filter(good), [column.filter(good) for column in columns], rejections)
 
 
+def _check_cells(name: str, column: pa.Array, rows: pa.Array) -> None:
+    """No cell is longer than one of CSV may be: a page of some kilobytes can hold one of a gigabyte."""
+    if column.nbytes <= LONGEST_CELL or not (is_text(column.type) or pa.types.is_binary(column.type)):
+        return
+    longest = pc.max(pc.binary_length(column)).as_py() or 0
+    if longest > LONGEST_CELL:
+        row = rows[pc.index(pc.binary_length(column), longest).as_py()].as_py()
+        raise ManifestError(
+            f"row {row}, column {shorten(name)!r} of the manifest has {longest} octets, expected at most {LONGEST_CELL}"
+        )
+
+
 def _is_utf8(octets: bytes) -> bool:
     try:
         octets.decode()
@@ -114,6 +135,12 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 
 def _damaged(error: Exception) -> ManifestError:
+    if isinstance(error, MemoryError):
+        return ManifestError(
+            f"the manifest cannot be read: it asks for more than "
+            f"{MOST_PER_CALL / 1e9} GB, or half of this machine's memory, at once",
+            hint="write it with smaller pages; or it is damaged",
+        )
     reason = str(error).splitlines()[0].rstrip(".")
     return ManifestError(
         f"the manifest is not a whole Parquet file: {reason}", hint="copy or export it again: it may be cut off"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["BUNDLES", "OutputFolder", "part_name"]
+
+_COMMIT = re.compile(r"part-([0-9]{5,12})\.arrow")
 
 
 def part_name(index: int) -> str:
@@ -106,6 +109,11 @@ class OutputFolder:
     def commit(self, index: int) -> Path:
         """The commit record of a part."""
         return self.commits / f"{part_name(index)}.arrow"
+
+    def committed(self) -> list[int]:
+        """The places of the parts that are committed, ascending: what is there, and not what a record claims."""
+        names = (_COMMIT.fullmatch(path.name) for path in self.commits.glob("*.arrow"))
+        return sorted(int(name[1]) for name in names if name and name[0] == self.commit(int(name[1])).name)
 
     @property
     def run_lock(self) -> Path:

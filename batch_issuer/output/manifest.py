@@ -17,6 +17,7 @@ from batch_issuer.columns import is_text
 from batch_issuer.devices import UUID_LENGTH, UUID_TEXT
 from batch_issuer.errors import OutputError
 from batch_issuer.files import PUBLIC_MODE, create_file
+from batch_issuer.memory import bounded_memory, each_bounded
 from batch_issuer.output.rows import CERTIFICATE_COLUMN, ISSUED_COLUMNS, KEY_ORIGIN_COLUMN, read_commit
 from batch_issuer.output.spreadsheet import FORMULA, safe_text
 from batch_issuer.sums import BUNDLES
@@ -161,19 +162,15 @@ def issued_rows(folder: OutputFolder, record: RunRecord, *, also: Sequence[str] 
     path = folder.manifest(record.manifest_format)
     try:
         if not folder.summary.exists():
-            for index in range(record.parts):
-                if folder.commit(index).exists():
-                    rows = read_commit(folder.commit(index)).rows
-                    schema = _read_schema(rows.column_names, also)
-                    yield rows.select(schema.names).cast(schema)
+            for index in folder.committed():
+                rows = read_commit(folder.commit(index)).rows
+                schema = _read_schema(rows.column_names, also)
+                yield rows.select(schema.names).cast(schema)
         elif record.manifest_format == "parquet":
-            with pq.ParquetFile(path, pre_buffer=False) as parquet:  # the default keeps all of it in memory
-                schema = _read_schema(parquet.schema_arrow.names, also)
-                for batch in parquet.iter_batches(columns=schema.names):
-                    yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+            yield from _parquet_rows(path, also)
         else:
             yield from _csv_rows(path, also)
-    except (pa.ArrowException, csv.Error, OSError, KeyError, ValueError) as error:
+    except (pa.ArrowException, csv.Error, OSError, KeyError, ValueError, MemoryError) as error:
         raise OutputError(f"{path.name} is missing or damaged: {error}") from None
 
 
@@ -216,6 +213,15 @@ def _read_schema(names: Sequence[str], also: Sequence[str]) -> pa.Schema:
     if len(set(names)) != len(names):
         raise ValueError("it has two columns of one name")
     return pa.schema([*ISSUED_COLUMNS, *(pa.field(name, pa.string()) for name in also if name in names)])
+
+
+def _parquet_rows(path: Path, also: Sequence[str]) -> Iterator[pa.Table]:
+    with bounded_memory():
+        parquet = pq.ParquetFile(path, pre_buffer=False)  # the default keeps all of it in memory
+    with parquet:
+        schema = _read_schema(parquet.schema_arrow.names, also)
+        for batch in each_bounded(parquet.iter_batches(columns=schema.names, use_threads=False)):
+            yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
 
 
 def _csv_rows(path: Path, also: Sequence[str]) -> Iterator[pa.Table]:

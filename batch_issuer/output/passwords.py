@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from batch_issuer.output.folder import OutputFolder
-    from batch_issuer.output.record import RunRecord
 
 __all__ = ["PasswordsWriter", "password_lines", "read_passwords"]
 
@@ -53,12 +52,11 @@ class PasswordsWriter(LinesWriter):
         return super().__enter__()
 
 
-def read_passwords(folder: OutputFolder, record: RunRecord, path: Path | None = None) -> dict[str, bytes]:
+def read_passwords(folder: OutputFolder, path: Path | None = None) -> dict[str, bytes]:
     """The password of each device, by its UUID in lower case, in the list's order.
 
     Args:
         folder: the run's.
-        record: what was asked.
         path: the list, if it was moved away; None for the one in the folder, or, of a run that is not finished, what
             its commit records hold.
 
@@ -66,8 +64,7 @@ def read_passwords(folder: OutputFolder, record: RunRecord, path: Path | None = 
         OutputError: the list is not there, or is none; no text of it is shown.
     """
     if path is None and not folder.summary.exists():
-        commits = (folder.commit(index) for index in range(record.parts))
-        lines = [read_commit(commit).passwords for commit in commits if commit.exists()]
+        lines = [read_commit(folder.commit(index)).passwords for index in folder.committed()]
         return _parsed(_HEADER + b"".join(lines), str(folder.commits))
     where = path or folder.passwords
     try:

@@ -18,6 +18,10 @@ PER_RUN, PER_DEVICE = "run", "device"
 """What a record says of the passwords of format p12: one that was given for all; or one made for each device."""
 
 _FORMAT_VERSION = 1
+_LARGEST = 16 << 20
+"""Octets: some kilobytes, and as many recipients as anybody seals to."""
+
+_SHOWN = 200
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -147,7 +151,8 @@ def read_record(path: Path) -> RunRecord:
         OutputError: there is none, it is damaged, or a newer program wrote it.
     """
     try:
-        values = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            values = json.loads(file.read(_LARGEST))
         version = values.pop("format_version")
         if version != _FORMAT_VERSION:
             raise OutputError(
@@ -159,9 +164,16 @@ def read_record(path: Path) -> RunRecord:
         _check_types(record)
     except (FileNotFoundError, NotADirectoryError):
         raise OutputError(f"{path.parent} holds no run: there is no run.json") from None
+    except RecursionError:
+        raise _damaged(path, "it is nested too deeply") from None
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise OutputError(f"{path} is damaged: {error}", hint="restore it, or issue into a new folder") from None
+        raise _damaged(path, str(error)) from None
     return record
+
+
+def _damaged(path: Path, reason: str) -> OutputError:
+    shown = ascii(reason[:_SHOWN])[1:-1]
+    return OutputError(f"{path} is damaged: {shown}", hint="restore it, or issue into a new folder")
 
 
 def _check_types(record: RunRecord) -> None:

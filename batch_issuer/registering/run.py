@@ -121,8 +121,7 @@ def _open_run(out: Path, observer: Observer) -> tuple[OutputFolder, RunRecord, i
     devices = record.accepted
     if not folder.summary.exists():
         observer.warn(f"the run in {out} is unfinished: only what is committed can be registered")
-        committed = (index for index in range(record.parts) if folder.commit(index).exists())
-        devices = sum(map(record.part_devices, committed))
+        devices = sum(map(record.part_devices, folder.committed()))
     if not devices:
         raise RefusedError("no device is issued yet", hint="resume the run first")
     return folder, record, devices

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["folder_faults", "password_faults", "read_rejected", "summary_faults", "unknown_bundles"]
 
+_LARGEST_SUMMARY = 16 << 20
+
 _ADDED_LATER = frozenset({"registered.csv"})
 """What other commands write there, `register` so far: no run's SHA256SUMS has a line for it."""
 
@@ -88,13 +90,14 @@ def summary_faults(folder: OutputFolder, record: RunRecord) -> list[Fault]:
         "not_after": record.not_after,
     }
     try:
-        said = json.loads(folder.summary.read_bytes())
+        with folder.summary.open("rb") as file:
+            said = json.loads(file.read(_LARGEST_SUMMARY))
         return [
             Fault("summary-value", f"{name} is {shown_text(str(said.get(name)))}, expected {value!r}")
             for name, value in wanted.items()
             if said.get(name) != value
         ]
-    except (ValueError, AttributeError, OSError) as error:
+    except (ValueError, AttributeError, OSError, RecursionError) as error:
         return [Fault("summary-unreadable", f"it cannot be read: {error}")]
 
 

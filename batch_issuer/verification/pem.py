@@ -7,6 +7,8 @@ from binascii import Error, a2b_base64, b2a_base64
 __all__ = ["PemError", "unwrap"]
 
 _LINE = 64
+_LEAST = 3
+"""Line feeds in a block of one line."""
 
 
 class PemError(ValueError):
@@ -23,7 +25,7 @@ def unwrap(text: bytes, label: bytes) -> bytes:
     Raises:
         PemError: it is anything else than this one block.
     """
-    head, *lines, last, foot, rest = text.split(b"\n") if text.count(b"\n") > 1 else [b""] * 4
+    head, *lines, last, foot, rest = text.split(b"\n") if text.count(b"\n") >= _LEAST else [b""] * 4
     if head != b"-----BEGIN %b-----" % label or foot != b"-----END %b-----" % label or rest:
         raise PemError(f"it is not exactly one PEM block {label.decode()!r} with a line feed at its end")
     if not 0 < len(last) <= _LINE or any(len(line) != _LINE for line in lines):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +28,8 @@ OPTIONAL_COLUMNS = ("production", "hardware_id", "tag", "apps", CERTIFICATE_COLU
 
 FOLDERS_PER_TASK = 5000
 """Bundles checked together when each has an entry of its own in the bundles folder."""
+
+_PART = re.compile("part-([0-9]{5,12})")
 
 SUFFIXES = {"dir": "", "p12": ".p12"}
 """What follows the UUID in a bundle's name, in the formats that give each an entry of its own."""
@@ -128,8 +131,7 @@ class ManifestWalk:
         self._last_row = 0
         self._packed = record.format not in SUFFIXES
         self._suffix = SUFFIXES.get(record.format, "")
-        suffix = record.format + (".age" if record.seal_to else "")
-        self._parts = {f"{part_name(index)}.{suffix}": index for index in range(record.parts)}
+        self._part_suffix = "." + record.format + (".age" if record.seal_to else "")
 
     def tasks(self, tables: Iterable[pa.Table]) -> Iterator[PartTask]:
         """The rows of a manifest in tasks, none of them checked twice."""
@@ -195,12 +197,19 @@ class ManifestWalk:
         uuids, suffix = rows.column("device_uuid").to_pylist(), self._suffix
         return self._sums.span(lambda: [f"{uuid}{suffix}" for uuid in uuids], f"{uuids[-1]}{suffix or '/'}", len(uuids))
 
+    def _index(self, location: str) -> int | None:
+        """The place of a part of this run, by its name; no list of names, whose length a record could claim."""
+        match = _PART.fullmatch(location.removesuffix(self._part_suffix))
+        index = -1 if match is None else int(match[1])
+        named = f"{part_name(index)}{self._part_suffix}"
+        return index if 0 <= index < self._record.parts and location == named else None
+
     def _known_part(self, rows: pa.Table) -> str | None:
         """The part that the rows name; None, with a finding, if it is none of this run's or named before."""
         named = str(rows.column("bundle")[0].as_py())
         first, last = (rows.column("row")[place].as_py() for place in (0, len(rows) - 1))
         location = named.removeprefix(f"{BUNDLES}/")
-        index = self._parts.get(location)
+        index = self._index(location)
         if index is None or named == location:
             wrong = (
                 f"rows {first} to {last} name {shown_text(named)} as their bundle's place, which is no part of this run"

@@ -177,7 +177,7 @@ class _Verification:
         return signed and not faults and self._folder.signature.is_file()
 
     def _committed(self) -> int:
-        return sum(self._folder.commit(index).exists() for index in range(self._record.parts))
+        return len(self._folder.committed())
 
     def _rejected(self) -> pa.Array:
         rejected = pa.array([], pa.int64())
