@@ -27,14 +27,16 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find batch_issuer -name __py
 PYTEST := cd tests && BATCH_ISSUER_TEST_WHEEL=1 ../$(BIN)/pytest
 
 KILLS ?= 200
+FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test check bench bench-short chaos clean
+.PHONY: help demo test check bench bench-short chaos fuzz clean
 
 help:
 	@echo 'make demo         install, make a demo PKI, issue the sample devices, verify them'
 	@echo 'make test         everything that is tested, on the built wheel'
 	@echo 'make check        style, types and the import rule: the first part of make test'
-	@echo 'make chaos        the crash tests at length: KILLS=$(KILLS) kills'
+	@echo 'make chaos        faults at length, in ten minutes: up to KILLS=$(KILLS) random kills of each format'
+	@echo 'make fuzz         changed octets to all that is read: FUZZ_SECONDS=$(FUZZ_SECONDS) for each reader'
 	@echo 'make bench-short  the speed beside its floor, as CI checks it'
 	@echo 'make bench        the long benchmark, with table and chart'
 	@echo 'make clean        remove .venv, dist and demo'
@@ -112,7 +114,10 @@ check: $(VENV)/.installed $(VENV)/.tools
 	$(PYTEST) --quiet test_imports.py
 
 chaos: $(VENV)/.installed $(VENV)/.tools
-	export BATCH_ISSUER_CHAOS=$(KILLS) && $(PYTEST) test_crash*.py
+	export BATCH_ISSUER_CHAOS=$(KILLS) && $(PYTEST) test_crash.py test_faults.py test_hostile.py
+
+fuzz: $(VENV)/.installed $(VENV)/.tools
+	export FUZZ_SECONDS=$(FUZZ_SECONDS) && $(PYTEST) test_fuzz.py
 
 # Is it fast? --------------------------------------------------------------------------------------------------------
 

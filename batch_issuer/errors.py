@@ -25,7 +25,10 @@ __all__ = [
     "RequestError",
     "RowsRejectedError",
     "RunFailedError",
+    "reason_of",
 ]
+
+_LONGEST_REASON = 300
 
 
 class BatchIssuerError(Exception):
@@ -119,3 +122,9 @@ class Interrupted(BatchIssuerError):  # noqa: N818 - not an error of anyone's: t
     """SIGINT or SIGTERM ended the run after its current parts; `--resume` goes on from there."""
 
     exit_code = 130
+
+
+def reason_of(error: BaseException) -> str:
+    """What a library says is wrong with a file, as one printable line: some repeat the file's octets in it."""
+    line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:_LONGEST_REASON]
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)

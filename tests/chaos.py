@@ -24,7 +24,7 @@ def tell(kind: str, faults: int, rows: int, failures: Collection[str] = ()) -> N
     LINES.append(f"{kind:<34} faults {faults}, rows {rows}, {ended}")
 
 
-def matrix(script: str, *arguments: str | Path, kind: str | None = None) -> dict[str, Any]:
+def matrix(script: str, *arguments: str | Path | int, kind: str | None = None) -> dict[str, Any]:
     """The result of a script of this folder, which is told as a line if it has a kind."""
     command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=400)

@@ -111,7 +111,7 @@ def failing_cases(kind: str, asked: RunRequest, wanted: list[str], ca: x509.Cert
 def retry_fsync() -> None:
     fsync = os.fsync
 
-    def again(fd: int) -> None:
+    def again(fd: Any) -> None:
         try:
             fsync(fd)
         except OSError:

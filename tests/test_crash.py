@@ -15,6 +15,7 @@ from random import Random
 import audit
 import pytest
 import runs
+from chaos import LONG, tell
 from crash_matrix import SEALED, SIGNER, new_recipient
 from cryptography import x509
 from csrs import csr_manifest, forms_of, spki_of
@@ -23,6 +24,8 @@ from pki import make_pki
 FORMATS = ("dir", "tar", "parquet", "tar sealed", "parquet sealed")
 P12 = ("p12", "p12-random")
 RANDOM_KILLS = int(os.environ.get("BATCH_ISSUER_CHAOS", "8"))
+KILL_SECONDS = 30 if LONG else 600
+"""For the random kills of one format: all of `make chaos` is to end in ten minutes."""
 HERE = Path(__file__).parent
 
 
@@ -49,7 +52,7 @@ def matrix(bundle_format: str, pki: Path, folder: Path, *flaw: str) -> dict[str,
 def test_killed_before_every_file_operation(bundle_format: str, pki: Path, tmp_path: Path) -> None:
     """Each kill is followed by an audit, a resume and an audit: steps 1 to 5, and what lies between."""
     result = matrix(bundle_format, pki, tmp_path)
-    print(f"{bundle_format}: kills {result['kills']}, rows {result['rows']}, failures {len(result['failures'])}")  # type: ignore[arg-type]
+    tell(f"kill -9 everywhere, {bundle_format}", int(str(result["kills"])), int(str(result["rows"])))
     assert result["failures"] == []
     assert int(str(result["kills"])) >= 50
 
@@ -91,7 +94,8 @@ def test_killed_at_random_instants(bundle_format: str, pki: Path, ca: x509.Certi
     seal = ["--seal-to", new_recipient(tmp_path)] if sealed else []
     kills, before = 0, dict[str, str]()
     out = tmp_path / "out-0"
-    while kills < RANDOM_KILLS:
+    deadline = time.monotonic() + KILL_SECONDS
+    while kills < RANDOM_KILLS and time.monotonic() < deadline:
         kind = runs.format_options(stored_as)
         options = [*kind, "--part-size", "100", "--workers", "2", "--resume", "-q", *seal]
         process = runs.start(runs.issue_arguments(manifest, pki, out, *options))
@@ -112,6 +116,7 @@ def test_killed_at_random_instants(bundle_format: str, pki: Path, ca: x509.Certi
             out = tmp_path / f"out-{lots}"
     assert runs.run(runs.issue_arguments(manifest, pki, out, *options)).returncode == 0
     audit.check_finished(out, wanted, ca, before)
+    tell(f"kill -9 at random, {bundle_format}", kills, (lots + 1) * len(wanted))
 
 
 def test_a_mixed_run_killed_at_random_instants(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
@@ -124,7 +129,8 @@ def test_a_mixed_run_killed_at_random_instants(pki: Path, ca: x509.Certificate, 
     manifest.write_bytes(csr_manifest(wanted, csrs))
     options = ["--format", "parquet", "--manifest-format", "parquet", "--part-size", "100", "--resume", "-q"]
     kills, before = 0, dict[str, str]()
-    while kills < RANDOM_KILLS:
+    deadline = time.monotonic() + KILL_SECONDS
+    while kills < RANDOM_KILLS and time.monotonic() < deadline:
         process = runs.start(runs.issue_arguments(manifest, pki, out, *options))
         time.sleep(random.uniform(0.1, 0.8))
         if process.poll() is None:

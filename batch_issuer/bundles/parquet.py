@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from batch_issuer.bundles.contents import (
 from batch_issuer.bundles.packed import PiecewiseFormat
 from batch_issuer.columns import binary_column, fixed_text_column
 from batch_issuer.devices import UUID_LENGTH, CertificateDer, Sec1Der
-from batch_issuer.errors import BundleError
+from batch_issuer.errors import BundleError, reason_of
 from batch_issuer.memory import bounded_memory, each_bounded
 
 if TYPE_CHECKING:
@@ -87,12 +88,16 @@ class ParquetFormat(PiecewiseFormat):
                 parquet = pq.ParquetFile(file)
             root = _checked_root(parquet, name)
             problems += tuple(_footer_problems(parquet.metadata, name))
-            for batch in each_bounded(parquet.iter_batches(batch_size=1000, use_threads=False)):
-                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    yield _bundle(row, root, problems)
+            for group in range(parquet.num_row_groups):
+                batches = each_bounded(parquet.iter_batches(1000, row_groups=[group], use_threads=False))
+                # Arrow reads first: that raises for forged metadata, for which a look at them ends the process.
+                first = list(islice(batches, 1))
+                shown = tuple(_statistics_problems(parquet.metadata.row_group(group), name)) if first else ()
+                for batch in chain(first, batches):
+                    for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                        yield _bundle(row, root, problems + shown)
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-            reason = str(error).partition("\n")[0]  # Arrow's errors have several lines
-            raise BundleError(f"{name} is not a whole Parquet file: {reason}") from None
+            raise BundleError(f"{name} is not a whole Parquet file: {reason_of(error)}") from None
 
 
 def _dictionary_column(texts: list[bytes]) -> pa.Array:
@@ -115,8 +120,10 @@ def _footer_problems(metadata: pq.FileMetaData, name: str) -> Iterator[str]:
     unknown = sorted(repr(key)[1:] for key in metadata.metadata if key != ROOT.encode())
     if unknown:
         yield f"{name} has metadata that does not belong there: {', '.join(unknown)[:_SHOWN]}"
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    chunks = (group.column(place) for group in groups for place in range(group.num_columns))
+
+
+def _statistics_problems(group: pq.RowGroupMetaData, name: str) -> Iterator[str]:
+    chunks = (group.column(place) for place in range(group.num_columns))
     shown = {chunk.path_in_schema for chunk in chunks if chunk.is_stats_set or chunk.has_column_index}
     if shown:
         yield f"{name} repeats values in column statistics, outside the columns: {', '.join(sorted(shown))}"

@@ -22,7 +22,7 @@ from batch_issuer.bundles.contents import (
 )
 from batch_issuer.bundles.packed import PiecewiseFormat
 from batch_issuer.devices import UUID_LENGTH, CertificateDer
-from batch_issuer.errors import BundleError
+from batch_issuer.errors import BundleError, reason_of
 from batch_issuer.files import DIRECTORY_MODE
 
 if TYPE_CHECKING:
@@ -233,6 +233,6 @@ def _read_bundles(file: BinaryIO, part: str, problems: tuple[str, ...]) -> Itera
             if wrong:
                 current = replace(current, problems=current.problems + wrong)
     except (tarfile.TarError, UnicodeError) as error:
-        raise BundleError(f"{part} is not a whole tar file: {error}") from None
+        raise BundleError(f"{part} is not a whole tar file: {reason_of(error)}") from None
     if current is not None:
         yield current

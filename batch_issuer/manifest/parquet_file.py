@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_issuer.columns import is_text, row_numbers
-from batch_issuer.errors import ManifestError
+from batch_issuer.errors import ManifestError, reason_of
 from batch_issuer.manifest.columns import LONGEST_CELL, MOST_COLUMNS, shorten
 from batch_issuer.manifest.rows import RawRows, not_utf8
 from batch_issuer.memory import MOST_PER_CALL, bounded_memory, each_bounded
@@ -54,7 +54,7 @@ class ParquetManifest:
                 if columns > MOST_COLUMNS:
                     raise ManifestError(f"the manifest has {columns} columns, expected at most {MOST_COLUMNS}")
                 schema = self._file.schema_arrow
-        except (pa.ArrowException, OSError, MemoryError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
             raise _damaged(error) from None
         self.names: list[str] = list(schema.names)
         self.types: list[pa.DataType] = [_plain(kind) for kind in schema.types]
@@ -141,7 +141,5 @@ def _damaged(error: Exception) -> ManifestError:
             f"{MOST_PER_CALL / 1e9} GB, or half of this machine's memory, at once",
             hint="write it with smaller pages; or it is damaged",
         )
-    reason = str(error).splitlines()[0].rstrip(".")
-    return ManifestError(
-        f"the manifest is not a whole Parquet file: {reason}", hint="copy or export it again: it may be cut off"
-    )
+    message = f"the manifest is not a whole Parquet file: {reason_of(error)}"
+    return ManifestError(message, hint="copy or export it again: it may be cut off")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from batch_issuer.columns import is_text
 from batch_issuer.devices import UUID_LENGTH, UUID_TEXT
-from batch_issuer.errors import OutputError
+from batch_issuer.errors import OutputError, reason_of
 from batch_issuer.files import PUBLIC_MODE, create_file
 from batch_issuer.memory import bounded_memory, each_bounded
 from batch_issuer.output.rows import CERTIFICATE_COLUMN, ISSUED_COLUMNS, KEY_ORIGIN_COLUMN, read_commit
@@ -171,7 +171,7 @@ def issued_rows(folder: OutputFolder, record: RunRecord, *, also: Sequence[str] 
         else:
             yield from _csv_rows(path, also)
     except (pa.ArrowException, csv.Error, OSError, KeyError, ValueError, MemoryError) as error:
-        raise OutputError(f"{path.name} is missing or damaged: {error}") from None
+        raise OutputError(f"{path.name} is missing or damaged: {reason_of(error)}") from None
 
 
 def placed_rows(folder: OutputFolder, record: RunRecord, *, also: Sequence[str] = ()) -> Iterator[pa.Table]:

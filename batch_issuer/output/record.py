@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from batch_issuer.errors import OutputError
+from batch_issuer.errors import OutputError, reason_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +20,6 @@ PER_RUN, PER_DEVICE = "run", "device"
 _FORMAT_VERSION = 1
 _LARGEST = 16 << 20
 """Octets: some kilobytes, and as many recipients as anybody seals to."""
-
-_SHOWN = 200
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -167,13 +165,12 @@ def read_record(path: Path) -> RunRecord:
     except RecursionError:
         raise _damaged(path, "it is nested too deeply") from None
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise _damaged(path, str(error)) from None
+        raise _damaged(path, reason_of(error)) from None
     return record
 
 
 def _damaged(path: Path, reason: str) -> OutputError:
-    shown = ascii(reason[:_SHOWN])[1:-1]
-    return OutputError(f"{path} is damaged: {shown}", hint="restore it, or issue into a new folder")
+    return OutputError(f"{path} is damaged: {reason}", hint="restore it, or issue into a new folder")
 
 
 def _check_types(record: RunRecord) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from batch_issuer.columns import binary_column, fixed_text_column
-from batch_issuer.errors import OutputError
+from batch_issuer.errors import OutputError, reason_of
 from batch_issuer.sums import BUNDLES
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def read_commit(path: Path, *, checked: bool = False) -> CommitRecord:
         table.validate(full=not checked)
         return _parted(table)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        message = f"the commit record {path.name} is damaged: {error}"
+        message = f"the commit record {path.name} is damaged: {reason_of(error)}"
         raise OutputError(message, hint="restore it from a backup") from None
 
 
