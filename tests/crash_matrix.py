@@ -1,9 +1,10 @@
 """Kills a small run before every single file operation, resumes it, and audits; prints one line of JSON.
 
-Usage: crash_matrix.py FORMAT PKI FOLDER [FLAW | mixed]
+Usage: crash_matrix.py FORMAT PKI FOLDER [FLAW | mixed FIRST STEP]
 
 A process of its own: it forks a child per kill, and must not have started Arrow's threads before.
-FLAW seeds a mistake, to show that the audit bites: one of `FLAWS`. With mixed, every other device brings a CSR. FORMAT
+FLAW seeds a mistake, to show that the audit bites: one of `FLAWS`; then the first failure ends it. With mixed, every
+other device brings a CSR, and of the operations every STEP-th from FIRST is taken. FORMAT
 may be `tar sealed` or `parquet sealed`: then no file may have a key in the clear at any kill; and `p12-random`: p12
 with a password made for each device.
 """
@@ -199,16 +200,18 @@ FLAWS = {
 def main() -> None:
     bundle_format, pki, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     run_inline()
-    for flaw in set(sys.argv[4:]) - {"mixed"}:
-        FLAWS[flaw]()
+    flaw, mixed = sys.argv[4:5], sys.argv[4:5] == ["mixed"]
+    if flaw and not mixed:
+        FLAWS[flaw[0]]()
     random = Random(7)
     wanted = [str(uuid.UUID(int=random.getrandbits(128), version=4)) for _ in range(DEVICES)]
-    csrs = csrs_module.forms_of(wanted, 2) if sys.argv[4:] == ["mixed"] else {}
+    csrs = csrs_module.forms_of(wanted, 2) if mixed else {}
     (folder / "devices.csv").write_bytes(csrs_module.csr_manifest(wanted, csrs))
     brought = {uuid: csrs_module.spki_of(csr) for uuid, csr in csrs.items()}
     ca = x509.load_pem_x509_certificate((pki / "local-ca.pem").read_bytes())
     kills, failures = 0, []
-    for at in range(100_000):
+    first, step = map(int, sys.argv[5:]) if mixed else (0, 1)
+    for at in range(first, 100_000, step):
         base = folder / f"{bundle_format}-{at}"
         base.mkdir()
         os.environ["CRASH_MATRIX_FOLDER"] = str(base)
@@ -220,6 +223,8 @@ def main() -> None:
         failure = _audit(code, asked, wanted, ca, brought)
         if failure:
             failures.append(f"kill {at}: {failure}")
+            if flaw and not mixed:
+                break  # it is found
     print(json.dumps({"kills": kills, "rows": kills * DEVICES, "failures": failures}))
 
 
