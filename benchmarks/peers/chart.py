@@ -37,7 +37,7 @@ def draw(results: Results, path: Path) -> None:
             y = place + (number - (len(shown) - 1) / 2) * height
             axes.barh(y, rate.median, height * 0.92, color=_COLOURS[name in OWN][number - len(shown)])
             text = f"{rate.median:,.0f}" + (f"  ({processes} processes)" if processes > 1 and not place else "")
-            axes.text(rate.highest * 1.06, y, text, va="center", fontsize=7.5, color=_INK)
+            axes.text(rate.median * 1.06, y, text, va="center", fontsize=7.5, color=_INK)
     axes.set_xscale("log")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()

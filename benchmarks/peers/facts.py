@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from benchmarks.peers.recipes import Peer
     from benchmarks.peers.running import Folder
 
-__all__ = ["FACTORY", "SYNC_CALLS", "Facts", "after_kill", "beside_profile", "count_syncs", "peer_facts", "probe_requests"]
+__all__ = [
+    "FACTORY",
+    "SYNC_CALLS",
+    "Facts",
+    "after_kill",
+    "beside_profile",
+    "count_syncs",
+    "peer_facts",
+    "probe_requests",
+]
 
 FACTORY = "bench"
 SYNC_CALLS = "fsync,fdatasync,syncfs,sync,sync_file_range"
@@ -111,7 +120,7 @@ def beside_profile(certificate: x509.Certificate, uuid: str) -> list[str]:
         x509.AuthorityKeyIdentifier.oid: (False, None),
     }
     for extension in certificate.extensions:
-        name = extension.oid._name  # noqa: SLF001 - the only place where the library has the names
+        name = extension.oid._name  # the only place where the library has the names
         if extension.oid not in right:
             found.append(f"{name} besides")
             continue
@@ -120,7 +129,7 @@ def beside_profile(certificate: x509.Certificate, uuid: str) -> list[str]:
             found.append(f"{name} allows more")
         if extension.critical is not critical:
             found.append(f"{name} {'' if extension.critical else 'not '}critical")
-    return [*found, *(f"no {oid._name}" for oid in right)]  # noqa: SLF001 - as above
+    return [*found, *(f"no {oid._name}" for oid in right)]
 
 
 def _twice(peer: Peer, parent: Path, pki: Path, uuid: str) -> str:

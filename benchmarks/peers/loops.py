@@ -1,4 +1,4 @@
-"""`python loops.py cryptography|trustme < UUIDS`: the loop that one writes first, with a key and a certificate file each.
+"""`python loops.py cryptography|trustme < UUIDS`: the loop that one writes first, two files for a device.
 
 It imports nothing of this program, whose speed it is compared with. The CA is in the folder `$PKI`; files go into the
 working folder.
@@ -43,7 +43,7 @@ def cryptography_loop(uuids: Iterable[str], pki: Path) -> None:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now)
             .not_valid_after(now + timedelta(days=DAYS))
-            .add_extension(x509.KeyUsage(True, *[False] * 8), critical=True)  # noqa: FBT003 - digitalSignature alone
+            .add_extension(x509.KeyUsage(True, *[False] * 8), critical=True)  # digitalSignature alone
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(
@@ -66,9 +66,7 @@ def trustme_loop(uuids: Iterable[str], pki: Path) -> None:
 
     ca = trustme.CA.from_pem((pki / "local-ca.pem").read_bytes(), (pki / "local-ca.key").read_bytes())
     for uuid in uuids:
-        made = ca.issue_cert(
-            uuid, common_name=uuid, organization_unit_name="bench", key_type=trustme.KeyType.ECDSA
-        )
+        made = ca.issue_cert(uuid, common_name=uuid, organization_unit_name="bench", key_type=trustme.KeyType.ECDSA)
         made.private_key_pem.write_to_path(f"{uuid}.key")
         made.cert_chain_pems[0].write_to_path(f"{uuid}.pem")
 

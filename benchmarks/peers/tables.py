@@ -60,7 +60,7 @@ def rates_table(results: Results) -> Iterator[str]:
         cells = [steps.get(name, name), f"{parts[0][1].settings['devices'][name]:,}"]
         for _, part in parts:
             figures = part.summary.get(name)
-            cells.append(f"{figures['devices_per_second'].median:,.0f}" if figures else "–")
+            cells.append(f"{figures['devices_per_second'].median:,.0f}" if figures else "-")
             cells.append(f"{_times(figures['slower'].median)}" if figures and name not in OWN else "")
         yield f"| {' | '.join(cells)} |"
     yield ""
@@ -68,9 +68,9 @@ def rates_table(results: Results) -> Iterator[str]:
     left = [f"{name} ({why})" for name, why in settings["left_out"].items()]
     missing = f"Not measured: {'; '.join(left)}. " if left else ""
     yield (
-        f"Devices per second from the start of the program to its end, medians of {settings['rounds']} rounds in turns; "
-        "ratios are taken within a round. Each has as many devices as it does in a second or so, this program more. "
-        f"A dash: {'; '.join(f'`{name}`, {why}' for name, why in settings['alone'].items())}. "
+        "Devices per second from the start of the program to its end, medians of "
+        f"{settings['rounds']} rounds in turns; ratios are taken within a round. Each has as many devices as it does in a second or so, this program more. "
+        f"One at a time: {'; '.join(f'`{name}`, {why}' for name, why in settings['alone'].items())}. "
         f"{missing}On {results.date}: {'; '.join(machine_lines(results.machine))}."
     )
 
@@ -82,7 +82,10 @@ def _times(ratio: float) -> str:
 def facts_table(results: Results) -> Iterator[str]:
     """What was found out about each besides its rate."""
     settings = sections(results)[0][1].settings
-    yield "| | certificates beside the profile | key file | a device listed twice | bad CSRs | killed, started again | syncs |"
+    yield (
+        "| | certificates beside the profile | key file | a device listed twice | bad CSRs | killed, started again "
+        "| syncs |"
+    )
     yield "| --- | --- | --- | --- | --- | --- | ---: |"
     for name, facts in settings["facts"].items():
         syncs = "not measured" if facts["syncs"] is None else str(facts["syncs"])
@@ -97,5 +100,10 @@ def facts_table(results: Results) -> Iterator[str]:
         ]
         yield f"| {' | '.join(cells)} |"
     yield ""
-    versions = dict.fromkeys(f"{name}: {facts['version']}" for name, facts in settings["facts"].items())
-    yield f"Syncs are calls that make files durable ({TRACED} devices, counted by strace). Versions: {'; '.join(versions)}."
+    versions = dict.fromkeys(_version(name, facts["version"]) for name, facts in settings["facts"].items())
+    yield f"Syncs: calls that make files durable, counted by strace; {TRACED} devices. {', '.join(versions)}."
+
+
+def _version(name: str, said: str) -> str:
+    number = re.search(r"\d+(\.\d+)+\w*", said)
+    return f"{re.split('[, ]', name)[0]} {number[0] if number else 'unknown'}"
