@@ -50,7 +50,7 @@ def test_a_peer_makes_certificates_that_openssl_accepts(peer: Peer, tmp_path: Pa
         assert folder.issue(UUIDS, 1 if peer.alone else 2) > 0
         judge(folder, UUIDS, pki)
         for uuid in UUIDS:
-            chain = ("-CAfile", pki / "factory_ca.pem", "-untrusted", pki / "local-ca.pem")
+            chain: tuple[str | Path, ...] = ("-CAfile", pki / "factory_ca.pem", "-untrusted", pki / "local-ca.pem")
             command = ["openssl", "verify", "-purpose", "sslclient", *chain, folder.certificate(uuid)]
             assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.endswith(": OK\n")
     assert list(tmp_path.iterdir()) == []

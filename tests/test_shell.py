@@ -28,7 +28,8 @@ def completed(words: str, variable: str = "bash_complete") -> list[str]:
     place = str(words.count(" "))
     environment = os.environ | {"_BATCH_ISSUER_COMPLETE": variable, "COMP_WORDS": words, "COMP_CWORD": place}
     command = [BIN / "batch-issuer"]
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+    said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    return [line for line in said.splitlines() if line]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def completed(words: str, variable: str = "bash_complete") -> list[str]:
     [
         ("batch-issuer ver", ["plain,verify"]),
         ("batch-issuer ca r", ["plain,revoke-device-ca", "plain,rotate-tls"]),
-        ("batch-issuer issue --manif", ["plain,--manifest"]),
+        ("batch-issuer issue --plan", ["plain,--plan-memory"]),
         ("batch-issuer issue --format p", ["plain,parquet", "plain,p12"]),
         (
             "batch-issuer export out --for ",
@@ -123,15 +124,18 @@ def leaves(group: click.Group, above: str = "") -> list[tuple[str, click.Command
     return found
 
 
-@pytest.mark.parametrize(
-    "command", [("mandoc", "-T", "lint", "-W", "warning"), ("man", "-l", "--warnings")], ids=" ".join
-)
-def test_the_man_page_is_accepted(command: tuple[str, ...]) -> None:
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed")
-    done = subprocess.run([*command, PAGE], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "arning" not in done.stderr
+def test_mandoc_and_man_accept_the_man_page() -> None:
+    lint, man = shutil.which("mandoc"), shutil.which("man")
+    if not (lint or man):
+        pytest.skip("neither mandoc nor man is installed")
+    if lint:
+        done = subprocess.run([lint, "-T", "lint", "-W", "warning", PAGE], capture_output=True, text=True, check=False)
+        # It has no date: it would be of another day than the program whose version it names.
+        assert [line for line in done.stdout.splitlines() if "missing date" not in line] == []
+    if man:
+        done = subprocess.run([man, "-l", "--warnings", PAGE], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "batch-issuer issue" in done.stdout
 
 
 @pytest.mark.skipif("BATCH_ISSUER_TEST_WHEEL" not in os.environ, reason="the wheel brings the page (make test)")

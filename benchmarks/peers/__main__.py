@@ -120,8 +120,8 @@ def _fitting(workload: Workload, peer: Peer) -> int:
         count *= 1 if not seconds else max(2, min(20, int(_SECONDS / seconds)))
         seconds = _seconds(workload, peer, _uuids(count), 1)
     fitting = max(_PILOT, int(count * _SECONDS / seconds))
-    digits = 10 ** (len(str(fitting)) - 1)
-    return max(_PILOT, round(fitting / digits) * digits)
+    zeros = 1 - len(str(fitting))
+    return max(_PILOT, round(fitting, zeros))
 
 
 def _seconds(workload: Workload, peer: Peer, uuids: Sequence[str], processes: int) -> float:

@@ -124,9 +124,8 @@ def _killed(workload: Workload, uuids: Sequence[str]) -> str:
     manifest, out = workload.folder / "own.csv", workload.folder / "own"
     _write_manifest(manifest, uuids)
     command = _command(workload, manifest, "--part-size", str(max(1, len(uuids) // _PARTS)), "--workers", "1")
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     try:
-        process = subprocess.Popen(command, start_new_session=True, **quiet)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
         commits, deadline = out / ".run" / "commits", monotonic() + _PATIENCE
         while process.poll() is None and monotonic() < deadline:
             if commits.is_dir() and len(os.listdir(commits)) >= _PARTS // 2:
@@ -137,7 +136,7 @@ def _killed(workload: Workload, uuids: Sequence[str]) -> str:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         before = _certificates(out)
-        code = subprocess.run([*command, "--resume"], **quiet, check=False).returncode
+        code = subprocess.run([*command, "--resume"], capture_output=True, check=False).returncode
         after = _certificates(out)
     finally:
         shutil.rmtree(out, ignore_errors=True)

@@ -158,7 +158,7 @@ openssl ca -batch -config openssl.cnf -notext -in "$uuid.csr" -out "$uuid.pem"
     ),
     Peer(
         name="certtool",
-        steps="`--generate-privkey`, `--generate-certificate`",
+        steps="`certtool --generate-privkey`, `certtool --generate-certificate`",
         needs=("certtool",),
         source="Debian's gnutls-bin",
         version="certtool --version",
