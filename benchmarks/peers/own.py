@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from itertools import islice
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from benchmarks.peers.facts import (
     count_syncs,
     probe_requests,
 )
-from benchmarks.peers.running import UMASK
+from benchmarks.peers.running import UMASK, verify_chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,15 +43,19 @@ OWN = {f"batch-issuer, {kind}": kind for kind in ("dir", "tar", "parquet")}
 
 _PATIENCE = 60.0
 _PARTS = 40
+_JUDGED = 1_000
 
 
 def own_seconds(workload: Workload, name: str, devices: int, processes: int) -> float:
     """Issue for so many devices; the seconds from the program's start to its end, as for everybody else.
 
+    OpenSSL looks at some of the certificates, where they are files.
+
     Raises:
-        RunFailedError: it failed.
+        RunFailedError: it failed, or made what OpenSSL refuses.
     """
-    with issued(workload, Run(OWN[name], devices, processes)) as (_, figures):
+    with issued(workload, Run(OWN[name], devices, processes)) as (out, figures):
+        verify_chain(name, list(islice(out.glob("bundles/*/client.pem"), _JUDGED)), workload.pki)
         return figures["wall_seconds"]
 
 

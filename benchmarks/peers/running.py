@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from benchmarks.peers.recipes import Peer
 
-__all__ = ["UMASK", "Folder", "judge", "prepared"]
+__all__ = ["UMASK", "Folder", "judge", "prepared", "verify_chain"]
 
 UMASK = 0o022
 """What a shell has unless somebody thought of keys."""
@@ -131,19 +131,30 @@ def judge(folder: Folder, uuids: Sequence[str], pki: Path) -> None:
     missing = [uuid for uuid in uuids if not (folder.certificate(uuid).is_file() and folder.key(uuid).is_file())]
     if missing:
         raise RunFailedError(f"{folder.peer.name} made no key or certificate for {len(missing)} devices")
-    chain = ("-CAfile", str(pki / "factory_ca.pem"), "-untrusted", str(pki / "local-ca.pem"))
-    for start in range(0, len(uuids), _AT_ONCE):
-        files = [str(folder.certificate(uuid)) for uuid in uuids[start : start + _AT_ONCE]]
-        _openssl(folder, "verify", "-purpose", "sslclient", *chain, *files)
+    verify_chain(folder.peer.name, [folder.certificate(uuid) for uuid in uuids], pki)
     for uuid in {uuids[0], uuids[-1]}:
-        of_certificate = _openssl(folder, "x509", "-in", str(folder.certificate(uuid)), "-noout", "-pubkey", "-subject")
-        of_key = _openssl(folder, "pkey", "-in", str(folder.key(uuid)), "-pubout")
+        of_certificate = _openssl(
+            folder.peer.name, "x509", "-in", str(folder.certificate(uuid)), "-noout", "-pubkey", "-subject"
+        )
+        of_key = _openssl(folder.peer.name, "pkey", "-in", str(folder.key(uuid)), "-pubout")
         if of_key.strip() not in of_certificate or uuid not in of_certificate:
             raise RunFailedError(f"{folder.peer.name} made a certificate for another key or device than {uuid}")
 
 
-def _openssl(folder: Folder, *arguments: str) -> str:
+def verify_chain(maker: str, certificates: Sequence[Path], pki: Path) -> None:
+    """Have `openssl verify` look at certificates of TLS clients, up to the factory's root.
+
+    Raises:
+        RunFailedError: it refuses one.
+    """
+    chain = ("-CAfile", str(pki / "factory_ca.pem"), "-untrusted", str(pki / "local-ca.pem"))
+    for start in range(0, len(certificates), _AT_ONCE):
+        files = map(str, certificates[start : start + _AT_ONCE])
+        _openssl(maker, "verify", "-purpose", "sslclient", *chain, *files)
+
+
+def _openssl(maker: str, *arguments: str) -> str:
     ended = subprocess.run(("openssl", *arguments), capture_output=True, text=True, check=False)
     if ended.returncode:
-        raise RunFailedError(f"openssl {arguments[0]} refuses what {folder.peer.name} made: {ended.stderr[-300:]}")
+        raise RunFailedError(f"openssl {arguments[0]} refuses what {maker} made: {ended.stderr[-300:]}")
     return ended.stdout
