@@ -130,7 +130,9 @@ def _killed(workload: Workload, uuids: Sequence[str]) -> str:
     _write_manifest(manifest, uuids)
     command = _command(workload, manifest, "--part-size", str(max(1, len(uuids) // _PARTS)), "--workers", "1")
     try:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         commits, deadline = out / ".run" / "commits", monotonic() + _PATIENCE
         while process.poll() is None and monotonic() < deadline:
             if commits.is_dir() and len(os.listdir(commits)) >= _PARTS // 2:
