@@ -56,9 +56,19 @@ _KILLED_LOOP = 3_000
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Where a temporary folder is made.  [default: /dev/shm, or where temporary files go]",
 )
+@click.option("--note", default="", help="What is to be known of the machine meanwhile, such as its load.")
 @click.option("--results", type=click.Path(dir_okay=False, path_type=Path), default=RESULTS, help="The results' file.")
 @click.option("--update-readme", "readme", is_flag=True, help="Measure nothing: put the results into the documents.")
-def main(*, devices: int | None, rounds: int, workers: int, folder: Path | None, results: Path, readme: bool) -> None:
+def main(
+    *,
+    devices: int | None,
+    rounds: int,
+    workers: int,
+    folder: Path | None,
+    note: str,
+    results: Path,
+    readme: bool,
+) -> None:
     """Measure what people use today beside `issue`: the same devices and CA, in turns."""
     if readme:
         _update(results)
@@ -66,6 +76,8 @@ def main(*, devices: int | None, rounds: int, workers: int, folder: Path | None,
     with temporary_workload(folder or fastest_folder()) as workload:
         measured = Results(datetime.now(UTC).date().isoformat(), describe_machine(workload.folder))
         measured.sections |= measure(workload, devices, rounds, workers, _tell)
+    for section in measured.sections.values():
+        section.settings["note"] = note
     results.unlink(missing_ok=True)  # one measurement: nothing of an older one stays beside it
     write_results(measured, results)
     print(f"written: {results}; --update-readme puts it into the documents, with the chart")

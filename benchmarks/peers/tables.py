@@ -66,13 +66,14 @@ def rates_table(results: Results) -> Iterator[str]:
     yield ""
     settings = parts[0][1].settings
     left = [f"{name} ({why})" for name, why in settings["left_out"].items()]
+    note = f"; {settings['note']}" if settings["note"] else ""
     missing = f"Not measured: {'; '.join(left)}. " if left else ""
     yield (
         "Devices per second from the start of the program to its end, medians of "
         f"{settings['rounds']} rounds in turns; ratios are taken within a round. Each has as many devices as it does "
         "in a second or so, this program more. "
         f"One at a time: {'; '.join(f'`{name}`, {why}' for name, why in settings['alone'].items())}. "
-        f"{missing}On {results.date}: {'; '.join(machine_lines(results.machine))}."
+        f"{missing}On {results.date}: {'; '.join(machine_lines(results.machine))}{note}."
     )
 
 
