@@ -20,7 +20,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Folders too: one that lost a file is newer than the wheel.
-SOURCES := pyproject.toml README.md LICENSE $(shell find batch_issuer -name __pycache__ -prune -o -print)
+SOURCES := pyproject.toml README.md LICENSE docs/batch-issuer.1 $(shell find batch_issuer -name __pycache__ -prune -o -print)
 
 # The tests must meet the wheel and not the sources beside them: pytest and all that it starts run in tests/, where no
 # batch_issuer is in the way. BATCH_ISSUER_TEST_WHEEL turns on the test of just that.
@@ -29,7 +29,7 @@ PYTEST := cd tests && BATCH_ISSUER_TEST_WHEEL=1 ../$(BIN)/pytest
 KILLS ?= 200
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test check bench bench-short chaos fuzz clean
+.PHONY: help demo test check bench bench-short peers man pictures chaos fuzz clean
 
 help:
 	@echo 'make demo         install, make a demo PKI, issue the sample devices, verify them'
@@ -39,6 +39,9 @@ help:
 	@echo 'make fuzz         changed octets to all that is read: FUZZ_SECONDS=$(FUZZ_SECONDS) for each reader'
 	@echo 'make bench-short  the speed beside its floor, as CI checks it'
 	@echo 'make bench        the long benchmark, with table and chart'
+	@echo 'make peers        what people use today beside it: table and chart, less than 6 minutes'
+	@echo 'make pictures     the picture of the rooms, out of the code'
+	@echo 'make man          the man page, out of the help'
 	@echo 'make clean        remove .venv, dist and demo'
 
 # Installing ---------------------------------------------------------------------------------------------------------
@@ -133,6 +136,19 @@ bench: $(VENV)/.installed $(VENV)/.charts
 
 bench-short: $(VENV)/.installed
 	$(BIN)/python -m benchmarks --check $(BENCH)
+
+# What is installed of openssl, certtool (gnutls-bin), easy-rsa, cfssl (golang-cfssl), trustme; the others are skipped.
+peers: $(VENV)/.installed $(VENV)/.charts
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.peers --update-readme
+
+# What it looks like -------------------------------------------------------------------------------------------------
+
+pictures: $(VENV)/.installed $(VENV)/.tools
+	export BATCH_ISSUER_WRITE_DOCS=1 && $(PYTEST) --quiet test_picture.py
+
+man: $(VENV)/.installed
+	$(BIN)/python docs/make_man_page.py
 
 clean:
 	rm -rf $(VENV) dist build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -210,9 +210,7 @@ def send_all(
         if disabled:
             signer = load_root(pki.path, now=now, passphrase=passphrase, token=token)
             order = make_crl(signer, dict.fromkeys(disabled, DISABLED), number=1, now=now, until=now + ORDER_LIFETIME)
-        tls = read_certificate(pki.tls_certificate) if pki.tls_certificate.exists() else None
-        if pki.tls_key.exists() or (known is not None and known.tls is not None):
-            tls = None  # with a key of the directory's own, or older than the backend's: `rotate_tls` makes a new one
+        tls = _tls_to_send(pki, known)
         # The list in one message, the order about it in the next: what is ordered must be in force.
         backend.change(Change(root=root if known is None else None, tls=tls, device_cas=cas or None))
         if order is not None:
@@ -220,6 +218,15 @@ def send_all(
         with telling_of_disk(pki, _ROOM):
             record_device_cas(pki, cas, root)
         return cas
+
+
+def _tls_to_send(pki: PkiDirectory, known: Known | None) -> x509.Certificate | None:
+    """The gateway's certificate, if the backend has none and its key is not the directory's own.
+
+    For such a key, and for one that is older than the backend's, `rotate_tls` makes a new certificate.
+    """
+    certificate = read_certificate(pki.tls_certificate) if pki.tls_certificate.exists() else None
+    return None if pki.tls_key.exists() or (known is not None and known.tls is not None) else certificate
 
 
 def _check_free(pki: PkiDirectory, path: Path, key_path: Path) -> None:

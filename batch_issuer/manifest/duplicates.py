@@ -23,9 +23,15 @@ _AT_ONCE = 10_000
 
 
 class _Unique:
-    """Values and their rows, of which those are found that repeat another's."""
+    """Values of a column and their rows, of which those are found that repeat another's.
 
-    def __init__(self, scratch: Scratch) -> None:
+    Args:
+        column: its name in the manifest.
+        scratch: how much memory there is, and where the rest goes.
+    """
+
+    def __init__(self, column: str, scratch: Scratch) -> None:
+        self.column = column
         self._partitions = Partitions(scratch)
 
     def __len__(self) -> int:
@@ -87,16 +93,7 @@ def _repeats(piece: pa.Table, repeated: pa.Table) -> Iterator[tuple[int, bytes, 
 
 
 class UniqueDevices(_Unique):
-    """Finds UUIDs that come again.
-
-    Args:
-        column: the UUID column's name in the manifest.
-        scratch: how much memory there is, and where the rest goes.
-    """
-
-    def __init__(self, column: str, scratch: Scratch) -> None:
-        super().__init__(scratch)
-        self.column = column
+    """Finds UUIDs that come again."""
 
     def add_text(self, rows: pa.ChunkedArray, device_uuids: pa.ChunkedArray) -> None:
         """Take in some devices: their row numbers, and their UUIDs in lower-case text.
@@ -117,16 +114,7 @@ class UniqueDevices(_Unique):
 
 
 class UniqueKeys(_Unique):
-    """Finds public keys that come again, among those that devices bring.
-
-    Args:
-        column: the CSR column's name in the manifest.
-        scratch: how much memory there is, and where the rest goes.
-    """
-
-    def __init__(self, column: str, scratch: Scratch) -> None:
-        super().__init__(scratch)
-        self.column = column
+    """Finds public keys that come again, among those that devices bring."""
 
     def add_digests(self, rows: bytes, keys: bytes) -> None:
         """Take in some rows, each with a good CSR.
