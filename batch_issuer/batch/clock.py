@@ -49,7 +49,7 @@ class WorkerClock:
 
 
 class TimedCrypto:
-    """An engine and a signature that say how long they took: 0.2 µs per device, so for a worker's first part only.
+    """An engine and a signature that say how long they took: 0.2 µs per device, so for some parts only.
 
     What is measured is what the run does anyway: the CA signs nothing but what is issued.
 

@@ -95,7 +95,7 @@ def _rate(facts: Facts) -> Html:
             "p",
             tag("strong", "The floor"),
             " is what as many processes would come to with keys and the CA's signatures alone, no certificate and no"
-            " file. It is timed in each worker's first part, over what that signs anyway.",
+            " file. It is timed while the run goes on, in one part of eight, over what these sign anyway.",
             class_="note",
         ),
         _seconds(facts),

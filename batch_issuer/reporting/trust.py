@@ -45,7 +45,7 @@ def chain(facts: Facts) -> Html:
     devices = tag(
         "div",
         tag("p", "devices", class_="role"),
-        tag("p", tag("strong", f"{facts.outcome.devices:,}"), " certificates", class_="subject"),
+        tag("p", counted(facts.outcome.devices, "certificate"), class_="subject"),
         tag("p", f"CN = the device's UUID, OU = {facts.record.factory}", class_="detail"),
         class_="card leaf",
     )
