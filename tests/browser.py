@@ -87,8 +87,10 @@ def _chunks(octets: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def first_pixel(picture: Path) -> tuple[int, int, int]:
     """The colour of the upper left corner: no filter of PNG changes it (PNG, section 9.2)."""
-    data = b"".join(content for kind, content in _chunks(picture.read_bytes()) if kind == b"IDAT")
-    red, green, blue = zlib.decompress(data)[1:4]
+    chunks = list(_chunks(picture.read_bytes()))
+    data = zlib.decompress(b"".join(content for kind, content in chunks if kind == b"IDAT"))
+    palette = dict(chunks).get(b"PLTE")
+    red, green, blue = data[1:4] if palette is None else palette[3 * data[1] : 3 * data[1] + 3]
     return red, green, blue
 
 

@@ -88,9 +88,10 @@ def rate_chart(sessions: Sequence[Session]) -> Html:
         if place.session.floor is not None:
             pieces += _floor(place, y(place.session.floor))
     pieces += [
-        tag("text", f"{mark:,.0f}/s" if step >= 1 else f"{mark:,.1f}/s", x=-10, y=y(mark) + 4, class_="label end")
+        tag("text", f"{mark:,.0f}" if step >= 1 else f"{mark:,.1f}", x=-10, y=y(mark) + 4, class_="label end")
         for mark in (0.0, *marks)
     ]
+    pieces.append(tag("text", "devices/s", x=-10, y=12, class_="label end"))
     pieces.append(tag("line", x1="0%", x2="100%", y1=base, y2=base, class_="axis"))
     told = " ".join(_told(session) for session in sessions)
     wide = len(sessions) > _FEW
