@@ -194,7 +194,7 @@ def check_finished(
     assert max(keys.values()) == max(serials.values()) == 1, "a key or a serial number occurs twice"
     passwords = listed_passwords(out)
     assert passwords is None or list(passwords) == wanted, "the passwords are not the devices' in their order"
-    known = {"run.json", "manifest.parquet", "summary.json", "bundles", "SHA256SUMS", "SHA256SUMS.sig"}
+    known = {"run.json", "manifest.parquet", "report.html", "summary.json", "bundles", "SHA256SUMS", "SHA256SUMS.sig"}
     known |= set() if passwords is None else {"p12-passwords.csv"}
     left = {path.name for path in out.iterdir()} - known
     assert not left, f"left over: {left}"
@@ -233,6 +233,14 @@ def check_ledger(out: Path, ledger: Path) -> None:
     table = pq.read_table(out / "manifest.parquet").to_pylist()
     wanted = sorted((row["device_uuid"], row["serial_number"], row["public_key_sha256"]) for row in table)
     assert sorted(rows) == wanted, "the ledger says otherwise than the manifest"
+
+
+def check_report(out: Path) -> None:
+    """The report is whole, and shows the figures of the summary."""
+    page = (out / "report.html").read_bytes()
+    assert page.endswith(b"</html>\n")
+    devices = json.loads((out / "summary.json").read_bytes())["devices"]
+    assert f"{devices:,} device certificate".encode() in page
 
 
 def check_signature(out: Path, pki: Path) -> None:

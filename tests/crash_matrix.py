@@ -148,15 +148,28 @@ def seed_summary_first() -> None:
     """Make the program wrong: summary.json, which says that the run is finished, is there before SHA256SUMS."""
     finish_run = vars(run_module)["finish_run"]
 
-    def summary_first(folder: Any, record: Any, rejections: Any, signer: Any, summarise: Any) -> Any:
+    def summary_first(folder: Any, record: Any, rejections: Any, signer: Any, summarise: Any, *, report: Any) -> Any:
         def written() -> Any:
             summary = summarise()
             folder.summary.write_bytes(summary.to_json())
             return summary
 
-        return finish_run(folder, record, rejections, signer, written)
+        return finish_run(folder, record, rejections, signer, written, report=report)
 
     vars(run_module)["finish_run"] = summary_first
+
+
+def seed_stale_report() -> None:
+    """Make the program wrong: a report that a killed finish wrote is kept, with figures of another summary."""
+    from batch_issuer.batch import finish
+
+    replace_now = vars(finish)["replace_file"]
+
+    def keep_report(path: Path, *args: Any, **kwargs: Any) -> None:
+        if path.name != "report.html" or not path.exists():
+            replace_now(path, *args, **kwargs)
+
+    vars(finish)["replace_file"] = keep_report
 
 
 def seed_stale_passwords() -> None:
@@ -190,6 +203,7 @@ def seed_clear_first() -> None:
 FLAWS = {
     "publish-first": seed_publish_first,
     "summary-first": seed_summary_first,
+    "stale-report": seed_stale_report,
     "stale-passwords": seed_stale_passwords,
     "clear-first": seed_clear_first,
     "sweep-all": seed_sweep_all,
@@ -240,6 +254,7 @@ def _audit(code: int, asked: RunRequest, wanted: list[str], ca: x509.Certificate
         run_swept(asked)
         audit.check_finished(out, wanted, ca, before, brought)
         audit.check_signature(out, asked.pki)
+        audit.check_report(out)
         if asked.seal_to:
             audit.check_no_clear_key(out)
         audit.check_ledger(out, out.parent / "ledger")

@@ -187,7 +187,7 @@ def finished_run(out: Path, pki: Path, uuids: Sequence[str]) -> dict[str, dict[s
         assert (out / row["bundle"]).exists()
     assert len({leaf.serial_number for leaf in leaves.values()}) == len(uuids)
     assert len({files["pkey.pem"] for files in bundles.values()}) == len(uuids)
-    expected = {"SHA256SUMS", "bundles", "manifest.csv", "run.json", "summary.json"}
+    expected = {"SHA256SUMS", "bundles", "manifest.csv", "report.html", "run.json", "summary.json"}
     assert {path.name for path in out.iterdir()} - {"rejects.csv"} == expected
     assert summed(out)
     return bundles

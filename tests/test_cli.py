@@ -159,7 +159,8 @@ def test_a_finished_run_is_told_for_people() -> None:
     ran = issue(GOOD, "--format", "tar")
     lines = ran.out.splitlines()
     assert lines[0].startswith("8 devices issued in ")
-    assert [line.split()[0] for line in lines[1:]] == ["bundles", "manifest", "validity", "next"]
+    assert [line.split()[0] for line in lines[1:]] == ["bundles", "manifest", "validity", "report", "next"]
+    assert lines[4] == "  report    issued/report.html  (for any browser)"
     assert lines[-1] == "  next      batch-issuer verify issued --pki pki"
     assert ran.err == ""
 

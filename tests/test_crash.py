@@ -70,10 +70,10 @@ def test_killed_before_file_operations_with_some_devices_csrs(bundle_format: str
     assert int(str(result["kills"])) >= 30
 
 
-@pytest.mark.parametrize("flaw", ["publish-first", "summary-first", "sweep-all", "sweep-none"])
+@pytest.mark.parametrize("flaw", ["publish-first", "summary-first", "stale-report", "sweep-all", "sweep-none"])
 def test_the_audit_finds_an_order_that_is_wrong(flaw: str, pki: Path, tmp_path: Path) -> None:
     """Bundles in place before their part is committed; a run that says it is finished before all of it is there; a
-    resume that sweeps too much, or nothing.
+    resume that sweeps too much, or nothing; a report of a finish that was killed.
     """
     assert matrix("tar", pki, tmp_path, flaw)["failures"] != []
 

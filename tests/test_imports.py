@@ -38,7 +38,7 @@ LEVELS = (
         "scratch",
     },
     {"manifest", "authority", "minting", "bundles", "output", "factory_api", "ledger", "linting"},
-    {"issued"},
+    {"issued", "reporting"},
     {"batch", "verification", "extraction", "ceremony", "registering", "exporting", "gateway", "probe"},
     {"benchmark"},
     {"cli"},

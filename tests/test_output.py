@@ -269,7 +269,9 @@ def test_modes_are_the_same_under_every_umask(bundle_format: str, umask: int) ->
     options = ("--manifest", "devices.csv", *SMALL, *HARDWARE, "--format", bundle_format, "--skip-rejects")
     assert run_process("issue", *options, "--out", "lots/issued", umask=umask).code == 3
     expected = {".": 0o700, "bundles": 0o700}
-    expected |= dict.fromkeys(("SHA256SUMS", "manifest.csv", "rejects.csv", "run.json", "summary.json"), 0o644)
+    expected |= dict.fromkeys(
+        ("SHA256SUMS", "manifest.csv", "rejects.csv", "report.html", "run.json", "summary.json"), 0o644
+    )
     if bundle_format == "dir":
         for device in UUIDS[:4]:
             expected[f"bundles/{device}"] = 0o700

@@ -137,7 +137,7 @@ def test_both_judges_open_every_file(options: tuple[str, ...], factory_pki: Path
 def test_modes_and_places(umask: int) -> None:
     Path("devices.csv").write_bytes(MANIFEST)
     assert run_process("issue", "--manifest", "devices.csv", *EACH, "--part-size", "3", umask=umask).code == 0
-    expected = dict.fromkeys(("manifest.csv", "run.json", "summary.json", "SHA256SUMS"), 0o644)
+    expected = dict.fromkeys(("manifest.csv", "report.html", "run.json", "summary.json", "SHA256SUMS"), 0o644)
     expected |= {".": 0o700, "bundles": 0o700, "p12-passwords.csv": 0o600}
     expected |= {f"bundles/{device}.p12": 0o600 for device in UUIDS}
     assert modes(Path("issued")) == expected

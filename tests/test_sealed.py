@@ -111,7 +111,7 @@ def test_a_sealed_run_is_issued_verified_and_extracted(kind: str, factory_pki: P
     assert [path.name for path in parts(out)] == [f"part-0000{index}.{kind}.age" for index in range(3)]
     assert {mode for path, mode in modes(out / "bundles").items() if path != "."} == {PRIVATE}
     assert summed(out)
-    assert audit.check_no_clear_key(out) == 7
+    assert audit.check_no_clear_key(out) == 8
     assert json.loads((out / "run.json").read_text())["seal_to"] == [recipient]
     ran = verify("--identity", "identity.txt")
     assert ran.code == 0, ran.err

@@ -109,7 +109,7 @@ def test_the_lines_stand_in_the_manifests_order_and_then_by_name(bundle_format: 
     else:
         bundles = [f"bundles/part-0000{index}.{bundle_format}" for index in range(3)]
         assert named == sorted(named)
-    assert named == [*bundles, "manifest.csv", "rejects.csv", "run.json", "summary.json"]
+    assert named == [*bundles, "manifest.csv", "rejects.csv", "report.html", "run.json", "summary.json"]
 
 
 def test_a_changed_octet_fails_coreutils_too(bundle_format: str) -> None:
@@ -221,7 +221,7 @@ def other_digit(line: str) -> str:
     return ("1" if line[0] == "0" else "0") + line[1:]
 
 
-@pytest.mark.parametrize("name", ["a bundle", "manifest.csv", "rejects.csv", "run.json", "summary.json"])
+@pytest.mark.parametrize("name", ["a bundle", "manifest.csv", "rejects.csv", "report.html", "run.json", "summary.json"])
 def test_a_changed_line(bundle_format: str, name: str) -> None:
     out = issued(bundle_format)
     path = place(bundle_format) if name == "a bundle" else name
@@ -232,7 +232,7 @@ def test_a_changed_line(bundle_format: str, name: str) -> None:
     assert findings() == {(path, "sums-digest")}
 
 
-@pytest.mark.parametrize("name", ["a bundle", "manifest.csv", "rejects.csv", "run.json", "summary.json"])
+@pytest.mark.parametrize("name", ["a bundle", "manifest.csv", "rejects.csv", "report.html", "run.json", "summary.json"])
 def test_a_line_less(bundle_format: str, name: str) -> None:
     out = issued(bundle_format)
     path = place(bundle_format) if name == "a bundle" else name
@@ -315,7 +315,7 @@ def test_the_sums_of_another_run(bundle_format: str) -> None:
     out = issued(bundle_format)
     assert issue(BAD, "--skip-rejects", "--format", bundle_format, "--out", "other").code == 3
     shutil.copy("other/SHA256SUMS", out)
-    beside = ("manifest.csv", "run.json", "summary.json")
+    beside = ("manifest.csv", "report.html", "run.json", "summary.json")
     assert {(name, "sums-digest") for name in (place(bundle_format), *beside)} <= findings()
     assert not summed(out)
 

@@ -4,7 +4,8 @@
 2. All commit records, in order, become the output manifest; their lines of SHA256SUMS are copied beside it, and
    those of `p12-passwords.csv`, which is in place before the manifest is.
 3. `rejects.csv`, if there are any.
-4. The summary's octets are fixed, and not yet written: SHA256SUMS has their digest too.
+4. The summary's octets are fixed, and not yet written: SHA256SUMS has their digest too. `report.html`, if the run has
+   one, which shows these figures and no others.
 5. `SHA256SUMS`, whole; then `SHA256SUMS.sig` over it, if the run has a signer.
 6. `summary.json`: its presence says that the run is finished, so all that it is hashed with stands before it.
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from batch_issuer.devices import Rejections
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
+    from batch_issuer.reporting.report import RunReport
 
 __all__ = ["finish_run", "finished_before"]
 
@@ -49,6 +51,8 @@ def finish_run(
     rejections: Rejections,
     signer: BatchSigner | None,
     summarise: Callable[[], Summary],
+    *,
+    report: RunReport | None = None,
 ) -> Summary:
     """Finish a run whose parts are all published.
 
@@ -58,6 +62,7 @@ def finish_run(
         rejections: the rows that were not issued.
         signer: who signs SHA256SUMS; None for a run without one.
         summarise: called once, when the manifest is there.
+        report: what becomes `report.html`; None for a run without one.
 
     Raises:
         OSError: the disk is full or failed.
@@ -67,13 +72,18 @@ def finish_run(
     new = folder.work / "sums.new"
     new.unlink(missing_ok=True)
     with SumsWriter(new) as sums:
-        sums.add(folder.manifest(record.manifest_format).name, _write_manifest(folder, record, sums))  # 2
+        sums.add(folder.manifest(record.manifest_format).name, _write_manifest(folder, record, sums, report))  # 2
         if len(rejections):  # 3
-            findings = RejectsCsv(rejections, spreadsheet_safe=record.spreadsheet_safe)
+            told = rejections if report is None else report.tallied(rejections)
+            findings = RejectsCsv(told, spreadsheet_safe=record.spreadsheet_safe)
             replace_file(folder.rejects, findings, PUBLIC_MODE, scratch=folder.work)
             sums.add(folder.rejects.name, findings.digest)
-        sums.add(folder.record.name, sha256(folder.record.read_bytes()).hexdigest())
         summary = summarise()  # 4
+        if report is not None:
+            page = report.page(summary)
+            replace_file(folder.report, [page], PUBLIC_MODE, scratch=folder.work)
+            sums.add(folder.report.name, sha256(page).hexdigest())
+        sums.add(folder.record.name, sha256(folder.record.read_bytes()).hexdigest())
         sums.add(folder.summary.name, sha256(summary.to_json()).hexdigest())
     os.rename(new, folder.sums)  # 5
     sync_directory(folder.path)
@@ -103,7 +113,7 @@ def finished_before(request: RunRequest, folder: OutputFolder, say: Callable[[st
     return replace(summary, finished_before=True)
 
 
-def _write_manifest(folder: OutputFolder, record: RunRecord, sums: SumsWriter) -> str:
+def _write_manifest(folder: OutputFolder, record: RunRecord, sums: SumsWriter, report: RunReport | None) -> str:
     """The output manifest, the bundles' lines of SHA256SUMS, the passwords; returns the manifest's SHA-256."""
     new, listed = folder.work / "manifest.new", folder.work / "passwords.new"
     for left in (new, listed):
@@ -118,6 +128,8 @@ def _write_manifest(folder: OutputFolder, record: RunRecord, sums: SumsWriter) -
             commit = read_commit(folder.commit(index), checked=True)
             sums.write(commit.sums)
             manifest.write(commit.rows)
+            if report is not None:
+                report.part(len(commit.rows), commit.timing)
             if passwords is not None:
                 passwords.write(commit.passwords)
     if makes_passwords:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from batch_issuer.batch.attempts import close_attempt, commit_name, drop_attempt
 from batch_issuer.batch.claim import working
+from batch_issuer.batch.clock import TimedCrypto, WorkerClock
 from batch_issuer.batch.signature import ca_signature
 from batch_issuer.batch.spill import PlanReader
 from batch_issuer.batch.terms import device_issuance, sota_settings
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PartDone", "PartWork", "PartWorker"]
 
+_TIMED_EACH = 8
+"""A worker times keys and signatures in its first part, and in each that many after it."""
+
 
 @dataclass(frozen=True, slots=True)
 class PartDone:
@@ -69,6 +73,7 @@ class PartWork:
         issuer: the CA with its key's source, which each worker opens for itself.
         resumed: whether an earlier command worked on this folder.
         engine: the name of what makes keys.
+        session: when the command began, milliseconds since 1970 in UTC: its parts are told from other commands' by it.
         p12_password: of a run that has one for all bundles; goes to the workers through their pipe. Not shown by repr.
     """
 
@@ -77,6 +82,7 @@ class PartWork:
     issuer: Issuer
     resumed: bool
     engine: str
+    session: int = 0
     p12_password: bytes | None = field(default=None, repr=False)
 
     def __call__(self) -> Callable[[int], PartDone]:
@@ -114,7 +120,12 @@ class PartWorker:
         public_key = x509.load_der_x509_certificate(work.issuer.certificate).public_key()
         assert isinstance(public_key, ec.EllipticCurvePublicKey)  # noqa: S101 - loading the issuer checked it
         engine = key_engine(work.engine)
-        self._mint = Mint(device_issuance(work.record), engine, ca_signature(work.issuer, engine), public_key)
+        sign, issuance = ca_signature(work.issuer, engine), device_issuance(work.record)
+        self._mint = Mint(issuance, engine, sign, public_key)
+        self._clock = WorkerClock(work.session)
+        self._timed = TimedCrypto(engine, sign) if work.record.report else None
+        self._timed_mint = None if self._timed is None else Mint(issuance, self._timed, self._timed.sign, public_key)
+        self._parts = 0
         gc.freeze()
 
     def __enter__(self) -> PartWorker:
@@ -134,6 +145,7 @@ class PartWorker:
             gc.enable()
 
     def _make(self, index: int) -> PartDone:
+        self._clock.begin()
         rows = self._plan.part(index)
         name = part_name(index)
         uuid_column = rows.column("device_uuid")
@@ -158,7 +170,7 @@ class PartWorker:
         # 2 Mint and stage, in a folder that nobody else writes to.
         attempt = self._folder.attempt(index, own)
         make_directory(attempt)
-        part = self._mint.part(device_uuids, self._production(rows), _csrs(rows))
+        part, signing = self._minted(device_uuids, rows)
         bundles = PartBundles(
             part.device_uuids,
             part.private_keys,
@@ -174,11 +186,22 @@ class PartWorker:
         # Passwords that were made stand in the record itself: they are there when the part is, and not otherwise.
         made = bundles.passwords if self._record.makes_passwords else None
         lines = None if made is None else password_lines(device_uuids, made)
-        record = encode_commit(self._commit_table(rows, part, name), staged.sums, own, passwords=lines)
+        table, timing = self._commit_table(rows, part, name), self._clock.timing(signing)
+        record = encode_commit(table, staged.sums, own, passwords=lines, timing=timing)
         if write_first(commit, [record], PRIVATE_MODE, temporary=commit_name(attempt)):
             return _Made(attempt, staged.octets)
         drop_attempt(attempt)
         return None
+
+    def _minted(self, device_uuids: list[bytes], rows: pa.RecordBatch) -> tuple[MintedPart, float]:
+        """The part's keys and certificates; and the seconds in keys and signatures alone, of some of the parts."""
+        mint, timed = self._timed_mint, self._timed
+        if mint is None or timed is None or self._parts % _TIMED_EACH:
+            mint, timed = self._mint, None
+        self._parts += 1
+        began = 0.0 if timed is None else timed.seconds
+        part = mint.part(device_uuids, self._production(rows), _csrs(rows))
+        return part, 0.0 if timed is None else timed.seconds - began
 
     def _passwords(self, count: int) -> list[bytes] | None:
         if self._record.makes_passwords:

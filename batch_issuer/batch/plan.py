@@ -56,6 +56,7 @@ _AS_ASKED = (
     "reissue",
     "with_certificates",
     "spreadsheet_safe",
+    "report",
 )
 """Options that the record has as they were asked."""
 

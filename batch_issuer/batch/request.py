@@ -50,6 +50,7 @@ class RunRequest:
         manifest_format: of the output manifest; None is the input's.
         with_certificates: add `certificate_pem` to it.
         spreadsheet_safe: neutralise formulas in its CSV.
+        report: write `report.html` at the end.
     """
 
     manifest: Path | None
@@ -81,6 +82,7 @@ class RunRequest:
     manifest_format: str | None = None
     with_certificates: bool = False
     spreadsheet_safe: bool = False
+    report: bool = True
 
     @property
     def manifest_name(self) -> str:

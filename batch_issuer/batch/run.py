@@ -28,6 +28,7 @@ from batch_issuer.minting.keys import choose_engine
 from batch_issuer.output.folder import OutputFolder, part_name
 from batch_issuer.output.record import RunRecord, read_record
 from batch_issuer.processes import StopRequest, Supervisor
+from batch_issuer.reporting.report import RunReport
 from batch_issuer.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def issue(
                 ledger=ledger,
                 p12_password=password,
             )
-            return run.run(request.workers, time.monotonic() - began)
+            return run.run(request, time.monotonic() - began)
         except OSError as error:
             raise RunFailedError(_told(error), hint=f"when that is mended, {_RESUME_HINT}") from error
         except (RunFailedError, Interrupted) as error:
@@ -188,13 +189,15 @@ class _Run:
         self._observer = observer
         self._done = self._minted = self._octets = 0
 
-    def run(self, workers: int, plan_seconds: float) -> Summary:
+    def run(self, request: RunRequest, plan_seconds: float) -> Summary:
         planned = time.monotonic()
-        workers = min(workers, self._record.parts)
+        workers = min(request.workers, self._record.parts)
+        report = RunReport(self._record, request.pki) if self._record.report else None
         ready = self._issue_parts(workers)
         issued = time.monotonic()
         summarise = partial(self._summary, workers, plan_seconds, planned, ready, issued)
-        summary = finish_run(self._folder, self._record, self._plan.rejections, self._signer, summarise)  # 5
+        rejections, signer = self._plan.rejections, self._signer
+        summary = finish_run(self._folder, self._record, rejections, signer, summarise, report=report)  # 5
         self._claim.finish()
         return summary
 
@@ -222,6 +225,7 @@ class _Run:
             signer=self._record.signer,
             warnings=tuple(self._plan.warnings),
             linted_by=self._plan.linted_by,
+            report=str(self._folder.report) if self._record.report else None,
         )
 
     def _issue_parts(self, workers: int) -> float:
@@ -243,6 +247,7 @@ class _Run:
                         self._issuer,
                         resumed=self._claim.resuming,
                         engine=self._engine,
+                        session=int(time.time() * 1000),
                         p12_password=self._p12_password,
                     ),
                     workers=workers,

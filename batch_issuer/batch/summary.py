@@ -36,6 +36,7 @@ class Summary:
         signer: who signed SHA256SUMS, by the name in the PKI directory; None if nobody did.
         warnings: sentences for the user.
         linted_by: who judged the run's first certificate, with its version; None if nobody did.
+        report: the path of `report.html`; None if the run writes none.
         finished_before: whether the run was finished already, and nothing was left to do.
     """
 
@@ -61,6 +62,7 @@ class Summary:
     signer: str | None
     warnings: tuple[str, ...]
     linted_by: str | None = None
+    report: str | None = None
     finished_before: bool = False
 
     def to_json(self) -> bytes:

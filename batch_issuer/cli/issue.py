@@ -87,6 +87,7 @@ _HELP = {
     "ledger": "The ledger across runs: what it has is not issued again. Made if it is not there.",
     "reissue": "Issue devices again that the ledger has.",
     "sign_with": "Sign SHA256SUMS by this signer of the PKI directory (`ca add-signer`).",
+    "report": "Write report.html, a page that shows what happened in the run.",
     "spreadsheet_safe": "In CSV output, put ' before cells that a spreadsheet would run.",
 }
 
@@ -129,6 +130,7 @@ _HELP = {
 @click.option("--manifest-format", type=click.Choice(("csv", "parquet")), help=_HELP["manifest_format"])
 @click.option("--with-certificates", is_flag=True, help=_HELP["with_certificates"])
 @click.option("--spreadsheet-safe", is_flag=True, help=_HELP["spreadsheet_safe"])
+@click.option("--report/--no-report", default=True, show_default=True, help=_HELP["report"])
 @click.option("--ledger", type=FILE, help=_HELP["ledger"])
 @click.option("--reissue", is_flag=True, help=_HELP["reissue"])
 @click.option("--sign-with", metavar="NAME", help=_HELP["sign_with"])
@@ -210,6 +212,8 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
         f"  manifest  {summary.manifest}",
         f"  validity  {summary.not_before} to {summary.not_after}",
     ]
+    if summary.report is not None:
+        lines.append(f"  report    {summary.report}  (for any browser)")
     if summary.reissued:
         lines.append(
             f"  reissued  {counted(summary.reissued, 'device')}; gateways that know a device by another key answer 502"

@@ -49,6 +49,11 @@ class OutputFolder:
         return self.path / "rejects.csv"
 
     @property
+    def report(self) -> Path:
+        """What happened, for a person's eyes: `report.html`, one page that loads nothing."""
+        return self.path / "report.html"
+
+    @property
     def summary(self) -> Path:
         """Counts and times: `summary.json`. Written last, so its presence says that the run is finished."""
         return self.path / "summary.json"

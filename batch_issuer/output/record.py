@@ -63,6 +63,7 @@ class RunRecord:
         manifest_format: of the output manifest, `csv` or `parquet`.
         with_certificates: whether it has a column `certificate_pem`.
         spreadsheet_safe: whether its CSV neutralises cells that a spreadsheet would run.
+        report: whether the run writes `report.html`.
     """
 
     version: str
@@ -98,6 +99,7 @@ class RunRecord:
     manifest_format: str
     with_certificates: bool
     spreadsheet_safe: bool
+    report: bool
 
     @property
     def parts(self) -> int:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from batch_issuer.columns import binary_column, fixed_text_column
 from batch_issuer.errors import OutputError, reason_of
+from batch_issuer.output.timing import PartTiming
 from batch_issuer.sums import BUNDLES
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ _ATTEMPT_ID = re.compile(f"[0-9a-f]{{{2 * _ATTEMPT_OCTETS}}}")
 _SUMS_COLUMN = pa.field("sums", pa.binary())
 """The last column of a commit record, known by its place: a column carried through may have any name."""
 
+_TIMING = b"batch_issuer.timing"
+"""How the part's making went, in the same metadata."""
+
 _PASSWORDS = b"batch_issuer.passwords"
 """In the metadata of a commit record that has passwords."""
 
@@ -85,12 +89,14 @@ class CommitRecord:
         sums: the part's lines of `SHA256SUMS`, in the order of the rows.
         attempt: whose staged bundles these are: a part can be made twice at once, and is committed by one attempt.
         passwords: the part's lines of `p12-passwords.csv`, the same; nothing if the run makes none. Not shown by repr.
+        timing: how its making went; None if the record does not say.
     """
 
     rows: pa.Table
     sums: memoryview
     attempt: str
     passwords: memoryview = field(repr=False)
+    timing: PartTiming | None = None
 
 
 def new_attempt() -> str:
@@ -146,7 +152,12 @@ def _bundle_column(locations: Sequence[str]) -> pa.Array:
 
 
 def encode_commit(
-    rows: pa.Table, sums: Sequence[bytes], attempt: str, *, passwords: Sequence[bytes] | None = None
+    rows: pa.Table,
+    sums: Sequence[bytes],
+    attempt: str,
+    *,
+    passwords: Sequence[bytes] | None = None,
+    timing: PartTiming | None = None,
 ) -> memoryview:
     """A commit record's octets: an Arrow IPC file of one batch.
 
@@ -156,11 +167,14 @@ def encode_commit(
             instant at which a part is committed without them, or they without the part.
         attempt: the attempt whose bundles they are.
         passwords: the line of `p12-passwords.csv` for each row, here for the same reason; None if the run makes none.
+        timing: how the part's making went.
     """
     table, metadata = rows, {_ATTEMPT: attempt.encode()}
     if passwords is not None:
         table = table.append_column(_PASSWORDS_COLUMN, binary_column(passwords))
         metadata[_PASSWORDS] = b"made"
+    if timing is not None:
+        metadata[_TIMING] = timing.encode()
     table = table.append_column(_SUMS_COLUMN, binary_column(sums)).replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
@@ -198,7 +212,7 @@ def _parted(table: pa.Table) -> CommitRecord:
     if _PASSWORDS in metadata:
         rows, passwords = _without_last(rows, _PASSWORDS_COLUMN)
     rows.select(ISSUED_COLUMNS.names)
-    return CommitRecord(rows, sums, attempt, passwords)
+    return CommitRecord(rows, sums, attempt, passwords, PartTiming.decode(metadata.get(_TIMING)))
 
 
 def _without_last(table: pa.Table, column: pa.Field) -> tuple[pa.Table, memoryview]:

@@ -57,6 +57,8 @@ def folder_faults(folder: OutputFolder, record: RunRecord, *, finished: bool) ->
 def _public(folder: OutputFolder, record: RunRecord) -> set[str]:
     """The files beside the bundles that this run may have."""
     paths = [folder.record, folder.manifest(record.manifest_format), folder.rejects, folder.summary, folder.sums]
+    if record.report:
+        paths.append(folder.report)
     if record.signer is not None:
         paths.append(folder.signature)
     return {path.name for path in paths}

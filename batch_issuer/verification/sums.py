@@ -87,7 +87,7 @@ class SumsWalk:
 
         Gives each fault with the place that it is about.
         """
-        beside = (folder.manifest(record.manifest_format), folder.rejects, folder.record, folder.summary)
+        beside = (folder.manifest(record.manifest_format), folder.rejects, folder.report, folder.record, folder.summary)
         found = {path.name: file_sha256(path) for path in beside if os.path.lexists(path)}
         yield from _line_faults(_lines(self._text, self._at), found)
 
