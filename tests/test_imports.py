@@ -24,7 +24,7 @@ SOURCES = Path(__file__).parents[1] / PACKAGE
 
 LEVELS = (
     {"errors", "extras", "devices", "files", "columns", "profiles", "processes", "core_dumps", "figures", "sums"},
-    {"manifest", "authority", "minting", "bundles", "output", "factory_api", "ledger"},
+    {"manifest", "authority", "minting", "bundles", "output", "factory_api", "ledger", "stores"},
     {"batch", "verification", "extraction", "ceremony", "registering", "gateway", "probe"},
     {"benchmark"},
     {"cli"},
@@ -36,7 +36,7 @@ LEVEL["__main__"] = len(LEVELS)
 NEVER = {("verification", room) for room in ("minting", "profiles")} | {("gateway", "factory_api")}
 """Who judges shares nothing with what it judges, though it stands above it: the two ends of a wire neither."""
 
-HEAVY = {"aiohttp", "click", "cryptography", "multiprocess", "pyarrow", "tqdm"}
+HEAVY = {"aiohttp", "click", "cryptography", "multiprocess", "obstore", "pyarrow", "tqdm"}
 
 
 class Import(NamedTuple):
