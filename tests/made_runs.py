@@ -138,6 +138,7 @@ def _record(authority: Authority, format_name: str, values: dict[str, Any]) -> R
         "manifest_format": "parquet" if format_name == "parquet" else "csv",
         "with_certificates": False,
         "spreadsheet_safe": False,
+        "named_by_attempt": False,
     }
     return RunRecord(**(record | values))
 

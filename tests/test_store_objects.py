@@ -236,9 +236,9 @@ def test_plain_http_can_be_allowed(stores: Stores, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_lease_is_one_runs(stores: Stores, store: Store) -> None:
-    held = Lease(store, "one", dead=None)
+    held = Lease(store, "one")
     with pytest.raises(OutputError) as refused:
-        Lease(store, "two", dead="three")
+        Lease(store, "two", dead=frozenset({"three"}))
     assert str(refused.value).startswith(f"{store.address} is in use by another run: its lease was renewed ")
     held.check()
     check_owner(store, "one")
@@ -246,12 +246,12 @@ def test_a_lease_is_one_runs(stores: Stores, store: Store) -> None:
         check_owner(store, "two")
     held.release()
     assert list(store.names()) == []
-    Lease(store, "two", dead=None).release()
+    Lease(store, "two").release()
 
 
 def test_a_lease_of_the_dead_is_taken_over_and_then_lost(stores: Stores, store: Store) -> None:
-    first = Lease(store, "one", dead=None)
-    second = Lease(store, "two", dead="one")
+    first = Lease(store, "one")
+    second = Lease(store, "two", dead=frozenset({"one"}))
     with pytest.raises(RunFailedError) as lost:
         first.check()
     assert str(lost.value) == f"another run has taken {store.address} over: this one was not heard of for 90 s"
@@ -264,9 +264,9 @@ def test_a_lease_of_the_dead_is_taken_over_and_then_lost(stores: Stores, store: 
 def test_a_lease_grows_old_by_the_stores_clock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put(LEASE, json.dumps({"owner": "one", "beat": 1}).encode())
     with pytest.raises(OutputError):
-        Lease(store, "two", dead=None)
+        Lease(store, "two")
     monkeypatch.setattr(lease_module, "_STALE_SECONDS", 0)
-    Lease(store, "two", dead=None).release()
+    Lease(store, "two").release()
 
 
 def test_a_lease_is_renewed_while_it_is_held(stores: Stores, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ def test_a_lease_is_renewed_while_it_is_held(stores: Stores, store: Store, monke
             renewed.set()
 
     stores.proxy.fault = fault
-    held = Lease(store, "one", dead=None)
+    held = Lease(store, "one")
     assert renewed.wait(60)
     held.release()
 
@@ -291,7 +291,7 @@ def _beats(stores: Stores, store: Store) -> int:
 
 @pytest.mark.parametrize("fault", ["drop", "late-500", "503"])
 def test_a_renewal_whose_answer_is_lost_is_one(stores: Stores, store: Store, fault: str) -> None:
-    held = Lease(store, "one", dead=None)
+    held = Lease(store, "one")
     pending = [fault]
     stores.proxy.fault = lambda request: pending.pop() if request.is_put and pending else None
     held.check()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
-import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -17,7 +14,6 @@ from batch_issuer.batch.hosts import choose_hosts
 from batch_issuer.batch.rows import read_rows
 from batch_issuer.bundles.format import bundle_format
 from batch_issuer.errors import ManifestError, RefusedError, RowsRejectedError
-from batch_issuer.files import PRIVATE_MODE, write_all
 from batch_issuer.manifest.reading import Manifest
 from batch_issuer.manifest.rows import RowRules
 from batch_issuer.output.manifest import csv_can_hold
@@ -37,7 +33,7 @@ if TYPE_CHECKING:
     from batch_issuer.batch.rows import RowsRead
     from batch_issuer.devices import Rejection
 
-__all__ = ["Plan", "make_plan", "open_manifest"]
+__all__ = ["Plan", "make_plan"]
 
 _RESERVED = frozenset((*ISSUED_COLUMNS.names, CERTIFICATE_COLUMN, KEY_ORIGIN_COLUMN)) - {"device_uuid"}
 _AS_ASKED = (
@@ -52,8 +48,6 @@ _AS_ASKED = (
     "spreadsheet_safe",
 )
 """Options that the record has as they were asked."""
-
-_COPY_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,41 +65,6 @@ class Plan:
     warnings: list[str]
 
 
-def open_manifest(request: RunRequest, spool: Path | None) -> BufferedReader:
-    """The manifest's file, seekable; standard input is copied to `spool` first, or to memory without one.
-
-    Raises:
-        ManifestError: it cannot be opened.
-        OSError: the copy cannot be written.
-    """
-    if request.manifest is not None:
-        try:
-            file = request.manifest.open("rb")
-        except OSError as error:
-            raise ManifestError(f"the manifest {request.manifest} cannot be opened: {error.strerror}") from None
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.close()
-            raise ManifestError(
-                f"the manifest {request.manifest} is not a regular file",
-                hint="a pipe's content goes in by standard input: --manifest -",
-            )
-        return file
-    if spool is None:
-        fd = os.memfd_create("manifest")
-    else:
-        spool.unlink(missing_ok=True)  # of a run that was killed
-        fd = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_MODE)
-    copy = os.fdopen(fd, "rb")
-    try:
-        while chunk := sys.stdin.buffer.read(_COPY_CHUNK):
-            write_all(fd, chunk)
-    except BaseException:
-        copy.close()
-        raise
-    copy.seek(0)
-    return copy
-
-
 def make_plan(
     request: RunRequest,
     issuer: Issuer,
@@ -113,6 +72,7 @@ def make_plan(
     *,
     now: datetime,
     spill: Path | None,
+    named_by_attempt: bool = False,
     signer: BatchSigner | None = None,
     ledger: RunLedger | None = None,
     notify: Callable[[str], None] = lambda _: None,
@@ -125,6 +85,7 @@ def make_plan(
         file: the manifest.
         now: UTC.
         spill: where the accepted rows go, part by part; None for a dry run.
+        named_by_attempt: whether bundles keep the name of the attempt that made them.
         signer: who signs the output, checked; None for nobody.
         ledger: what earlier runs have issued; None for a run without.
         notify: told, in a sentence, what takes long.
@@ -173,6 +134,7 @@ def make_plan(
         tag=sota.tag if sota else None,
         device_hsm_module=sota.device_hsm_module if sota else None,
         manifest_format=kind,
+        named_by_attempt=named_by_attempt,
         **{name: getattr(request, name) for name in _AS_ASKED},
     )
     means = [*issuer.warnings, *(() if signer is None else signer.warnings)]

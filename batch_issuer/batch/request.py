@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_issuer.stores.address import StoreAddress
+
 __all__ = ["RunRequest"]
 
 
@@ -16,10 +18,11 @@ class RunRequest:
     """The options of `batch-issuer issue`.
 
     Attributes:
-        manifest: CSV or Parquet; None reads CSV from standard input.
+        manifest: CSV or Parquet, a file or an object in a store; None reads CSV from standard input.
         pki: the PKI directory.
         ca_name: the device CA in it.
-        out: the output folder.
+        out: the output folder, or a prefix in a store.
+        scratch: a folder for parts on their way into a store; None takes one below the system's for temporary files.
         ledger: the ledger across runs; None for none.
         reissue: issue devices that the ledger knows to be issued.
         sign_with: the signer of the output in the PKI directory; None leaves it unsigned.
@@ -42,10 +45,11 @@ class RunRequest:
         spreadsheet_safe: neutralise formulas in its CSV.
     """
 
-    manifest: Path | None
+    manifest: Path | StoreAddress | None
     pki: Path
     ca_name: str = "local-ca"
-    out: Path
+    out: Path | StoreAddress
+    scratch: Path | None = None
     ledger: Path | None = None
     reissue: bool = False
     sign_with: str | None = None

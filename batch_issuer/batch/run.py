@@ -15,34 +15,33 @@ from typing import TYPE_CHECKING
 from batch_issuer.authority.batch_signer import load_batch_signer
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
-from batch_issuer.batch.attempts import sweep_attempts
-from batch_issuer.batch.claim import Claim, check_folder
 from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.finish import finish_run, finished_before
+from batch_issuer.batch.home import home_of
 from batch_issuer.batch.ledgering import open_run_ledger
 from batch_issuer.batch.part import PartDone, PartWork
-from batch_issuer.batch.plan import make_plan, open_manifest
+from batch_issuer.batch.plan import make_plan
+from batch_issuer.batch.source import open_manifest
 from batch_issuer.batch.summary import Summary
-from batch_issuer.errors import Interrupted, OutputError, RunFailedError
-from batch_issuer.files import PUBLIC_MODE, make_directory, replace_file, sync_directory
-from batch_issuer.output.folder import OutputFolder, part_name
-from batch_issuer.output.record import RunRecord, read_record
+from batch_issuer.errors import Interrupted, OutputError, RunFailedError, StoreError
+from batch_issuer.output.folder import part_name
 from batch_issuer.processes import StopRequest, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
-    from pathlib import Path
 
     from batch_issuer.authority.batch_signer import BatchSigner
     from batch_issuer.authority.issuer import Issuer
     from batch_issuer.authority.signers import Passphrase
     from batch_issuer.authority.tokens import Token
+    from batch_issuer.batch.home import Hold, Home
     from batch_issuer.batch.ledgering import RunLedger
     from batch_issuer.batch.observer import Observer
     from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.devices import Rejection
+    from batch_issuer.output.record import RunRecord
 
 __all__ = ["DryRun", "dry_run", "issue"]
 
@@ -78,16 +77,22 @@ def dry_run(
     Raises:
         BatchIssuerError: as `issue`, where it would refuse.
     """
-    folder = OutputFolder(request.out)
+    home = home_of(request.out, request.scratch)
     issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
-    before = read_record(folder.record) if check_folder(folder, resume=request.resume) else None
+    before = home.read_record() if home.check(resume=request.resume) else None
     signer = _signer(request, now, passphrase)
-    with open_run_ledger(request, folder, before, dry=True) or nullcontext() as ledger:
+    with open_run_ledger(request, home, before, dry=True) or nullcontext() as ledger:
         file = open_manifest(request, None)
-        plan = make_plan(request, issuer, file, now=now, spill=None, signer=signer, ledger=ledger)
+        names = home.named_by_attempt
+        plan = make_plan(
+            request, issuer, file, now=now, spill=None, named_by_attempt=names, signer=signer, ledger=ledger
+        )
     record = plan.record if before is None else check_same(before, plan.record, now=now)
-    existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
-    footprint = check_space(record, issuer.root, existing, spilled=0)
+    path = home.folder.path.absolute()
+    existing = next(above for above in (path, *path.parents) if above.exists())
+    footprint = check_space(
+        record, issuer.root, existing, spilled=0, held=home.held_parts(record.parts, request.workers)
+    )
     seconds = seconds_for(record.accepted, request.workers, issuer.key.open(), csr_rows=record.csr_rows)
     return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets, seconds)
 
@@ -115,22 +120,22 @@ def issue(
         RunFailedError: the run began and could not end; it can be resumed.
         Interrupted: it was stopped; it can be resumed.
     """
-    folder = OutputFolder(request.out)
-    with Claim(folder, resume=request.resume, notify=observer.say) as claim, ExitStack() as opened:
+    home = home_of(request.out, request.scratch)
+    with home.hold(resume=request.resume, notify=observer.say) as claim, ExitStack() as opened:
         began = time.monotonic()
-        if claim.resuming and folder.summary.exists():
+        if claim.resuming and home.is_finished():
             claim.finish()
-            return finished_before(request, folder, observer.say)
+            return finished_before(request, home, observer.say)
         try:
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
             signer = _signer(request, now, passphrase)
-            before = read_record(folder.record) if claim.resuming else None
-            ledger = opened.enter_context(open_run_ledger(request, folder, before) or nullcontext())
-            plan = _plan(request, issuer, folder, before, signer=signer, ledger=ledger, now=now, notify=observer.say)
+            before = home.read_record() if claim.resuming else None
+            ledger = opened.enter_context(open_run_ledger(request, home, before) or nullcontext())
+            plan = _plan(request, issuer, home, before, signer=signer, ledger=ledger, now=now, notify=observer.say)
         except OSError as error:
             claim.abandon()
             if error.errno in _NO_SPACE:
-                message = f"the plan cannot be written below {folder.path}: {error.strerror}"
+                message = f"the plan cannot be written below {home.folder.path}: {error.strerror}"
                 raise OutputError(message, hint="make space, or take another --out") from None
             raise RunFailedError(_told(error)) from error
         except BaseException:
@@ -139,10 +144,13 @@ def issue(
         for warning in plan.warnings:
             observer.warn(warning)
         try:
-            run = _Run(folder, claim, plan, issuer, observer=observer, signer=signer, ledger=ledger)
+            run = _Run(home, claim, plan, issuer, observer=observer, signer=signer, ledger=ledger)
             return run.run(request.workers, time.monotonic() - began)
         except OSError as error:
             raise RunFailedError(_told(error), hint=f"when that is mended, {_RESUME_HINT}") from error
+        except StoreError as error:
+            mended = f"{error.hint}; then {_RESUME_HINT}" if error.hint else _RESUME_HINT
+            raise RunFailedError(str(error), hint=mended) from None
         except (RunFailedError, Interrupted) as error:
             error.hint = error.hint or _RESUME_HINT
             raise
@@ -157,7 +165,7 @@ def _signer(request: RunRequest, now: datetime, passphrase: Passphrase | None) -
 def _plan(
     request: RunRequest,
     issuer: Issuer,
-    folder: OutputFolder,
+    home: Home,
     before: RunRecord | None,
     *,
     signer: BatchSigner | None,
@@ -166,16 +174,28 @@ def _plan(
     notify: Callable[[str], None],
 ) -> Plan:
     """1 Plan: everything is refused here that is to be refused; the record is the last thing written."""
+    folder = home.folder
     folder.plan.unlink(missing_ok=True)
     file = open_manifest(request, folder.spool)
-    plan = make_plan(request, issuer, file, now=now, spill=folder.plan, signer=signer, ledger=ledger, notify=notify)
+    plan = make_plan(
+        request,
+        issuer,
+        file,
+        now=now,
+        spill=folder.plan,
+        named_by_attempt=home.named_by_attempt,
+        signer=signer,
+        ledger=ledger,
+        notify=notify,
+    )
     if before is not None:
         check_same(before, plan.record, now=now)
     else:
-        check_space(plan.record, issuer.root, folder.path, spilled=folder.plan.stat().st_size)
+        held = home.held_parts(plan.record.parts, request.workers)
+        check_space(plan.record, issuer.root, folder.path, spilled=folder.plan.stat().st_size, held=held)
     with ledger.holding(plan.record) if ledger is not None else nullcontext():
         if before is None:
-            replace_file(folder.record, [plan.record.to_json()], PUBLIC_MODE, scratch=folder.work)
+            home.write_record(plan.record)
     return plan
 
 
@@ -184,8 +204,8 @@ class _Run:
 
     def __init__(
         self,
-        folder: OutputFolder,
-        claim: Claim,
+        home: Home,
+        claim: Hold,
         plan: Plan,
         issuer: Issuer,
         *,
@@ -193,10 +213,10 @@ class _Run:
         signer: BatchSigner | None,
         ledger: RunLedger | None,
     ) -> None:
-        self._folder = folder
+        self._home = home
         self._claim = claim
         self._plan = plan
-        self._record = read_record(folder.record)
+        self._record = home.read_record()
         self._issuer = issuer
         self._signer = signer
         self._ledger = ledger
@@ -209,13 +229,13 @@ class _Run:
         ready = self._issue_parts(workers)
         issued = time.monotonic()
         summarise = partial(self._summary, workers, plan_seconds, planned, ready, issued)
-        summary = finish_run(self._folder, self._record, self._plan.rejections, self._signer, summarise)  # 5
+        summary = finish_run(self._home, self._record, self._plan.rejections, self._signer, summarise)  # 5
         self._claim.finish()
         return summary
 
     def _summary(self, workers: int, plan_seconds: float, planned: float, ready: float, issued: float) -> Summary:
         return Summary(
-            out=str(self._folder.path),
+            out=self._home.shown(),
             format=self._record.format,
             devices=self._record.accepted,
             devices_now=self._minted,
@@ -231,7 +251,7 @@ class _Run:
             workers=workers,
             not_before=self._record.not_before,
             not_after=self._record.not_after,
-            manifest=str(self._folder.manifest(self._record.manifest_format)),
+            manifest=self._home.shown(self._home.folder.manifest(self._record.manifest_format).name),
             reissued=0 if self._ledger is None else self._ledger.reissued,
             signer=self._record.signer,
             warnings=tuple(self._plan.warnings),
@@ -239,18 +259,15 @@ class _Run:
 
     def _issue_parts(self, workers: int) -> float:
         """2 to 4, by the workers; a committed part comes back at once, published. Returns when they were ready."""
-        for place in (self._folder.staging, self._folder.commits, self._folder.bundles):
-            _make_once(place)
+        self._home.prepare()
         if self._claim.resuming:
             with self._claim.alone():
-                sweep_attempts(self._folder)
-        sync_directory(self._folder.work)
-        sync_directory(self._folder.path)
+                self._home.sweep()
         self._observer.begin(self._record.accepted)
         try:
             with StopRequest(self._observer.say) as stop:
                 supervisor: Supervisor[int, PartDone] = Supervisor(
-                    PartWork(self._folder, self._record, self._issuer, resumed=self._claim.resuming),
+                    PartWork(self._home, self._record, self._issuer, resumed=self._claim.resuming),
                     workers=workers,
                     label=part_name,
                     stop=stop,
@@ -274,14 +291,6 @@ class _Run:
         if done.minted:
             self._minted += done.devices
         self._observer.advance(done.devices, minted=done.minted)
-
-
-def _make_once(path: Path) -> None:
-    try:
-        make_directory(path)
-    except FileExistsError:
-        if path.is_symlink() or not path.is_dir():
-            raise RunFailedError(f"{path} is not a folder of this run", hint="move it away, then resume") from None
 
 
 def _told(error: OSError) -> str:

@@ -190,7 +190,7 @@ def _read_device(folder: int, location: str) -> Bundle:
             problems.append(f"{location}/{name} has {status.st_nlink} names in the file system, expected 1")
         if status.st_uid != above.st_uid:
             problems.append(f"the owner of {location}/{name} is {status.st_uid}, that of its folder {above.st_uid}")
-    return Bundle(location, files, tuple(problems))
+    return Bundle(location.rpartition("/")[2], files, tuple(problems))
 
 
 def _read_file(name: str, folder: int) -> tuple[bytes, os.stat_result]:

@@ -12,10 +12,12 @@ from batch_issuer.cli.command import Command, show_rejections, tell_result
 from batch_issuer.cli.options import (
     DURATION,
     FILE,
-    FOLDER,
+    PLACE,
+    PathOrAddress,
     hsm_options,
     json_option,
     pki_option,
+    scratch_option,
     verbosity_options,
     workers_option,
 )
@@ -34,22 +36,26 @@ Examples:
   batch-issuer issue --manifest devices.parquet --format parquet --out lot-7 --workers 8
   batch-issuer issue --manifest devices.parquet --format parquet --out lot-7 --resume
   mes-export | batch-issuer issue --manifest - --out lot-8 --dry-run
+  batch-issuer issue --manifest devices.csv --format tar --out s3://factory-7/lot-9
 """
 _FORMATS = ("dir", "tar", "parquet")
+_STORE_MODULE = "batch_issuer.stores.store"
+"""The same: obstore has no threads before the first request."""
+
 _WORKER_MODULES = ("batch_issuer.batch.part", "batch_issuer.bundles.parquet", "batch_issuer.cli")
 _HSM_MODULE = "batch_issuer.authority.token_keys"
 """Imported where workers are forked from, and not initialised there: PKCS#11 must not be before a fork."""
 
 
-_MANIFEST = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
+_MANIFEST = PathOrAddress(click.Path(dir_okay=False, allow_dash=True, path_type=Path))
 
 _PART_SIZE = click.IntRange(1, 1_000_000)
 
 _HELP = {
-    "manifest": "The devices: CSV or Parquet, told by content; - is CSV on standard input.",
+    "manifest": "The devices: CSV or Parquet, told by content; s3://… too; - is CSV on standard input.",
     "ca_name": "Which device CA of the directory signs.",
     "ca_passphrase_file": "The passphrase of an encrypted CA key; also $BATCH_ISSUER_CA_PASSPHRASE, or a prompt.",
-    "out": "A new or empty folder.",
+    "out": "A new or empty folder, or such a prefix in an object store: s3://bucket/prefix, gs://…, az://….",
     "format": "How bundles are stored.",
     "part_size": "Devices per part: the unit of work, commit and resume.",
     "days": "Validity, never beyond the CA's.",
@@ -77,7 +83,8 @@ _HELP = {
 @click.option("--ca-name", default="local-ca", show_default=True, help=_HELP["ca_name"])
 @click.option("--ca-passphrase-file", type=FILE, help=_HELP["ca_passphrase_file"])
 @hsm_options
-@click.option("--out", type=FOLDER, default=Path("issued"), show_default=True, help=_HELP["out"])
+@click.option("--out", type=PLACE, default=Path("issued"), show_default=True, help=_HELP["out"])
+@scratch_option
 @click.option("--format", type=click.Choice(_FORMATS), default="dir", show_default=True, help=_HELP["format"])
 @workers_option
 @click.option("--part-size", type=_PART_SIZE, default=5000, show_default=True, help=_HELP["part_size"])
@@ -117,9 +124,12 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
     dry = options.pop("dry")
     if options["reissue"] and options["ledger"] is None:
         raise click.UsageError("--reissue is for --ledger")
+    if options["scratch"] is not None and isinstance(options["out"], Path):
+        raise click.UsageError("--scratch is for --out s3://…")
     forbid_core_dumps()
     if not dry:
-        modules = (*_WORKER_MODULES, *([_HSM_MODULE] if options["token"] else []))
+        modules = [*_WORKER_MODULES, *([_HSM_MODULE] if options["token"] else [])]
+        modules += [] if isinstance(options["out"], Path) else [_STORE_MODULE]
         prepare_workers(modules)  # they import while this process reads and checks
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.batch.run import dry_run

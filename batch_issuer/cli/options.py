@@ -19,9 +19,12 @@ __all__ = [
     "DURATION",
     "FILE",
     "FOLDER",
+    "PLACE",
+    "PathOrAddress",
     "hsm_options",
     "json_option",
     "pki_option",
+    "scratch_option",
     "token_file_option",
     "verbosity_options",
     "workers_option",
@@ -31,6 +34,35 @@ Function = TypeVar("Function", bound="Callable[..., object]")
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+class PathOrAddress(click.ParamType[object]):
+    """A path, or an address of a place in an object store.
+
+    Args:
+        path: what kind of path.
+    """
+
+    def __init__(self, path: click.Path) -> None:
+        self._path = path
+        self.name = path.name
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        """A StoreAddress or a Path."""
+        from batch_issuer.stores.address import is_address, parse_address
+
+        if isinstance(value, str) and is_address(value):
+            return parse_address(value)
+        return self._path.convert(value, param, ctx) if isinstance(value, (str, Path)) else value
+
+
+PLACE = PathOrAddress(FOLDER)
+
+scratch_option = click.option(
+    "--scratch",
+    type=FOLDER,
+    help="For s3://: a folder for parts on their way, with keys; on a disk that you trust.  [default: $TMPDIR]",
+)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 36_500 * _UNITS["d"]

@@ -12,7 +12,7 @@ from batch_issuer.errors import OutputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["RunRecord", "format_time", "parse_time", "read_record"]
+__all__ = ["RunRecord", "decode_record", "format_time", "parse_time", "read_record"]
 
 _FORMAT_VERSION = 1
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -55,6 +55,7 @@ class RunRecord:
         manifest_format: of the output manifest, `csv` or `parquet`.
         with_certificates: whether it has a column `certificate_pem`.
         spreadsheet_safe: whether its CSV neutralises cells that a spreadsheet would run.
+        named_by_attempt: whether bundles have the name of the attempt that made them, as in an object store.
     """
 
     version: str
@@ -88,6 +89,7 @@ class RunRecord:
     manifest_format: str
     with_certificates: bool
     spreadsheet_safe: bool
+    named_by_attempt: bool
 
     @property
     def parts(self) -> int:
@@ -134,7 +136,27 @@ def read_record(path: Path) -> RunRecord:
         OutputError: there is none, it is damaged, or a newer program wrote it.
     """
     try:
-        values = json.loads(path.read_bytes())
+        octets = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        octets = None
+    return decode_record(octets, str(path.parent))
+
+
+def decode_record(octets: bytes | None, where: str) -> RunRecord:
+    """The record that these octets are.
+
+    Args:
+        octets: of `run.json`; None if there is none.
+        where: what to call the output folder.
+
+    Raises:
+        OutputError: there is none, it is damaged, or a newer program wrote it.
+    """
+    path = f"{where}/run.json"
+    if octets is None:
+        raise OutputError(f"{where} holds no run: there is no run.json")
+    try:
+        values = json.loads(octets)
         version = values.pop("format_version")
         if version != _FORMAT_VERSION:
             raise OutputError(
@@ -143,8 +165,6 @@ def read_record(path: Path) -> RunRecord:
             )
         record = RunRecord(**values)
         _check_types(record)
-    except (FileNotFoundError, NotADirectoryError):
-        raise OutputError(f"{path.parent} holds no run: there is no run.json") from None
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise OutputError(f"{path} is damaged: {error}", hint="restore it, or issue into a new folder") from None
     return record

@@ -33,14 +33,14 @@ class Lease:
     Args:
         store: with the prefix.
         owner: the run's own id, which no other run has.
-        dead: the id of an earlier run that is known to be dead; None for none.
+        dead: the ids of earlier runs that are known to be dead.
 
     Raises:
         OutputError: another run has it.
         StoreError: the store fails.
     """
 
-    def __init__(self, store: Store, owner: str, *, dead: str | None) -> None:
+    def __init__(self, store: Store, owner: str, *, dead: frozenset[str] = frozenset()) -> None:
         self._store = store
         self._owner = owner
         self._beats = 0
@@ -60,28 +60,29 @@ class Lease:
         with self._turn:
             found = self._store.read(LEASE)
             if found is None or _owner(found[0]) != self._owner:
-                raise lost(self._store)
+                raise _lost(self._store)
             if not self._store.put_over(LEASE, self._content(), found[1].version):
-                raise lost(self._store)
+                raise _lost(self._store)
 
-    def release(self) -> None:
-        """Give it up, if it is still this run's; a store that fails just now leaves it to grow old."""
+    def release(self) -> bool:
+        """Give it up, if it is still this run's; False if the store fails just now, and leaves it to grow old."""
         self._end.set()
         self._thread.join()
         try:
             found = self._store.get(LEASE)
             if found is not None and _owner(found) == self._owner:
                 self._store.delete([LEASE])
-        except StoreError:
-            return
+        except (StoreError, OSError):
+            return False
+        return True
 
-    def _take(self, dead: str | None) -> None:
+    def _take(self, dead: frozenset[str]) -> None:
         while not self._store.put_new(LEASE, self._content()):
             found = self._store.read(LEASE)
             if found is None:
                 continue  # released just now
             content, stored = found
-            if _owner(content) != dead:
+            if _owner(content) not in dead:
                 age = (self._now() - stored.modified).total_seconds()
                 if age < _STALE_SECONDS:
                     raise OutputError(
@@ -123,10 +124,10 @@ def check_owner(store: Store, owner: str) -> None:
     """
     found = store.get(LEASE)
     if found is None or _owner(found) != owner:
-        raise lost(store)
+        raise _lost(store)
 
 
-def lost(store: Store) -> RunFailedError:
+def _lost(store: Store) -> RunFailedError:
     """What a run ends with that lost its lease."""
     return RunFailedError(
         f"another run has taken {store.address} over: this one was not heard of for {_STALE_SECONDS} s",

@@ -90,6 +90,15 @@ class Store:
         found = self.read(name)
         return None if found is None else found[0]
 
+    def has(self, name: str) -> bool:
+        """Whether an object is there."""
+        try:
+            with telling(self.address, f"look for {name}"):
+                obstore.head(self._store, name)
+        except FileNotFoundError:
+            return False
+        return True
+
     def read(self, name: str) -> tuple[bytes, Stored] | None:
         """An object's octets with what the store says of it; None if it is not there."""
         try:
@@ -107,6 +116,20 @@ class Store:
         """
         fd = create_file(path, PRIVATE_MODE)
         try:
+            there = self.copy(name, fd)
+        finally:
+            os.close(fd)
+        if not there:
+            path.unlink()
+        return there
+
+    def copy(self, name: str, fd: int) -> bool:
+        """Write an object into an open file; False if it is not there.
+
+        Raises:
+            OSError: as write(2).
+        """
+        try:
             with telling(self.address, f"read {name}"):
                 answer = obstore.get(self._store, name)
                 pieces = iter(answer.stream(min_chunk_size=_PIECE))
@@ -117,10 +140,7 @@ class Store:
                     return True
                 write_all(fd, memoryview(piece))
         except FileNotFoundError:
-            path.unlink()
             return False
-        finally:
-            os.close(fd)
 
     def put(self, name: str, content: Octets | Path) -> None:
         """Put an object, in the place of any that is there."""
