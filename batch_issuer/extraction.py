@@ -6,7 +6,8 @@ import fcntl
 import os
 import re
 import shutil
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -16,19 +17,21 @@ from batch_issuer.bundles.contents import CERTIFICATE, FILE_MODES, PRIVATE_KEY, 
 from batch_issuer.bundles.directory import write_device
 from batch_issuer.bundles.format import bundle_format
 from batch_issuer.errors import BundleError, OutputError, RefusedError
-from batch_issuer.files import make_directories, make_directory, sync_directory, sync_filesystem
+from batch_issuer.files import PUBLIC_MODE, make_directories, make_directory, sync_directory, sync_filesystem
 from batch_issuer.output.folder import BUNDLES, OutputFolder
 from batch_issuer.output.manifest import issued_rows
 from batch_issuer.output.record import read_record
 from batch_issuer.output.rows import KEY_BROUGHT, KEY_ORIGIN_COLUMN
+from batch_issuer.stores.mirror import open_mirror
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
     from typing import TypeAlias
 
     from batch_issuer.bundles.contents import Bundle
     from batch_issuer.output.record import RunRecord
+    from batch_issuer.stores.address import StoreAddress
+    from batch_issuer.stores.mirror import Mirror
 
     _Places: TypeAlias = dict[str, dict[str, bool]]
     """The stored locations below the bundles folder, each with the devices that are wanted of it and whether each of
@@ -37,16 +40,18 @@ if TYPE_CHECKING:
 __all__ = ["extract"]
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_PACKED_LOCATION = re.compile(r"part-[0-9]{5,}\.(tar|parquet)")
+_PART = r"part-[0-9]{5,}"
+_ATTEMPT = r"\.[0-9a-f]{8}"
 _BATCH = 5000
 _SHOWN = 5
 
 
 def extract(
-    out: Path,
+    out: Path | StoreAddress,
     device_uuids: Sequence[str] | None,
     to: Path,
     *,
+    scratch: Path | None = None,
     warn: Callable[[str], None],
     advance: Callable[[int], None] = lambda _: None,
 ) -> int:
@@ -55,9 +60,10 @@ def extract(
     All of it is planned before the first file is written, and a folder appears under its name only whole and durable.
 
     Args:
-        out: the run's output folder.
+        out: the run's output folder, or its prefix in a store.
         device_uuids: which devices, in either case; None for all.
         to: the folder for them; made if it is not there.
+        scratch: where copies of a store's objects are for a while; None for the system's place for temporary files.
         warn: told what is wrong with how a bundle is stored.
         advance: told how many more are there.
 
@@ -65,14 +71,34 @@ def extract(
         OutputError: there is no run, or its manifest is damaged.
         RefusedError: a device is not in the run, or has a folder in `to` already.
         BundleError: a bundle is missing or damaged.
+        StoreError: the store refuses or fails.
         OSError: `to` cannot be written.
     """
-    folder = OutputFolder(out)
-    record = read_record(folder.record)
+    with ExitStack() as opened:
+        if isinstance(out, Path):
+            folder, mirror = OutputFolder(out), None
+        else:
+            mirror = opened.enter_context(open_mirror(out, scratch))
+            folder = OutputFolder(mirror.path)
+            _copy_tables(mirror)
+        return _extract(folder, mirror, str(out), device_uuids, to, warn=warn, advance=advance)
+
+
+def _extract(
+    folder: OutputFolder,
+    mirror: Mirror | None,
+    shown: str,
+    device_uuids: Sequence[str] | None,
+    to: Path,
+    *,
+    warn: Callable[[str], None],
+    advance: Callable[[int], None],
+) -> int:
+    record = read_record(folder.record, shown=shown)
     wanted = None if device_uuids is None else _checked(device_uuids)
     places = _places(folder, record, wanted)
     if not folder.summary.exists():
-        warn(f"the run in {out} is unfinished: only what is committed can be extracted")
+        warn(f"the run in {shown} is unfinished: only what is committed can be extracted")
     _check_free(places, to)
     try:
         make_directories(to)
@@ -80,11 +106,19 @@ def extract(
         raise OutputError(f"the folder {to} cannot be made: {error.strerror}") from None
     done = 0
     with _staging(to) as staging:
-        for bundles in _batches(_wanted_bundles(folder, record, places, warn)):
+        for bundles in _batches(_wanted_bundles(folder, mirror, record, places, warn)):
             _write(bundles, staging, to)
             done += len(bundles)
             advance(len(bundles))
     return done
+
+
+def _copy_tables(mirror: Mirror) -> None:
+    """Of a store's run, what was asked, and what says which bundles there are."""
+    if mirror.take("run.json", PUBLIC_MODE) and not mirror.take("summary.json", PUBLIC_MODE):
+        mirror.take_below(".run/commits")
+    elif not mirror.take("manifest.parquet", PUBLIC_MODE):
+        mirror.take("manifest.csv", PUBLIC_MODE)
 
 
 def _check_free(places: _Places, to: Path) -> None:
@@ -133,7 +167,7 @@ def _places(folder: OutputFolder, record: RunRecord, wanted: list[str] | None) -
         chosen = rows if names is None else rows.filter(pc.is_in(rows["device_uuid"], names))
         columns = (chosen["bundle"].to_pylist(), chosen["device_uuid"].to_pylist(), _keeps_key(chosen, record))
         for place, uuid, keeps_key in zip(*columns, strict=True):
-            places.setdefault(_location(place, uuid), {})[uuid] = keeps_key
+            places.setdefault(_location(place, uuid, record), {})[uuid] = keeps_key
     if wanted is not None:
         missing = sorted(set(wanted) - {uuid for found in places.values() for uuid in found})
         if missing:
@@ -151,27 +185,36 @@ def _keeps_key(rows: pa.Table, record: RunRecord) -> list[bool]:
     return [origin == KEY_BROUGHT for origin in rows[KEY_ORIGIN_COLUMN].to_pylist()]
 
 
-def _location(place: str, uuid: str) -> str:
+def _location(place: str, uuid: str, record: RunRecord) -> str:
     """A manifest's `bundle` as a name below the bundles folder: nothing that leads elsewhere is believed."""
     location = place.removeprefix(f"{BUNDLES}/")
-    if not _UUID.fullmatch(uuid) or not (location == uuid or _PACKED_LOCATION.fullmatch(location)):
+    if not _UUID.fullmatch(uuid) or not re.fullmatch(_pattern(uuid, record), location):
         raise OutputError(f"the output manifest names a bundle that cannot be: {place!r} for {uuid!r}")
     return location
 
 
+def _pattern(uuid: str, record: RunRecord) -> str:
+    part = _PART + _ATTEMPT if record.named_by_attempt else _PART
+    if record.format == "dir":
+        return f"{part}/{uuid}" if record.named_by_attempt else uuid
+    return rf"{part}\.{record.format}"
+
+
 def _wanted_bundles(
-    folder: OutputFolder, record: RunRecord, places: _Places, warn: Callable[[str], None]
+    folder: OutputFolder, mirror: Mirror | None, record: RunRecord, places: _Places, warn: Callable[[str], None]
 ) -> Iterator[Bundle]:
     stored = bundle_format(record.format)
     for location, uuids in places.items():
         left = dict(uuids)
-        for bundle in stored.read(folder.bundles, location):
-            if bundle.device_uuid in left:
-                keeps_key = left.pop(bundle.device_uuid)
-                for problem in bundle.problems:
-                    warn(problem)
-                _check_files(bundle, keeps_key=keeps_key)
-                yield bundle
+        fetched = nullcontext() if mirror is None else mirror.bundles(location, folder=record.format == "dir")
+        with fetched:
+            for bundle in stored.read(folder.bundles, location):
+                if bundle.device_uuid in left:
+                    keeps_key = left.pop(bundle.device_uuid)
+                    for problem in bundle.problems:
+                        warn(problem)
+                    _check_files(bundle, keeps_key=keeps_key)
+                    yield bundle
         if left:
             raise BundleError(f"{BUNDLES}/{location} has no bundle of {min(left)}")
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command
-from batch_issuer.cli.options import FOLDER, json_option, verbosity_options, workers_option
+from batch_issuer.cli.options import FOLDER, PLACE, json_option, scratch_option, verbosity_options, workers_option
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
     from batch_issuer.cli.progress import Progress
     from batch_issuer.output.record import RunRecord
+    from batch_issuer.stores.address import StoreAddress
     from batch_issuer.verification.anchors import Anchors
     from batch_issuer.verification.run import Report
 
@@ -25,7 +26,7 @@ _FOUND = 4
 
 
 @click.command(cls=Command)
-@click.argument("out", type=FOLDER)
+@click.argument("out", type=PLACE)
 @click.option(
     "--pki",
     type=FOLDER,
@@ -36,12 +37,14 @@ _FOUND = 4
 )
 @click.option("--ca-name", metavar="NAME", show_default="the run's", help="Which device CA of it issued the run.")
 @click.option("--signed-by", metavar="NAME", help="Which signer of it must have signed the run.")
+@scratch_option
 @workers_option
 @json_option
 @verbosity_options
 def verify(
-    out: Path,
+    out: Path | StoreAddress,
     *,
+    scratch: Path | None,
     pki: Path | None,
     ca_name: str | None,
     signed_by: str | None,
@@ -56,27 +59,39 @@ def verify(
     Examples:
       batch-issuer verify issued --pki pki
       batch-issuer verify issued --json > report.json
+      batch-issuer verify s3://factory-7/lot-9 --pki pki
 
     Every certificate octet by octet and its signature, every key, every bundle, the output manifest, the modes,
     SHA256SUMS and who signed it;
     and over the whole run that nothing is there twice, missing or unknown. Exit code 4 when something is found.
     """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
     from batch_issuer.cli.progress import Progress
-    from batch_issuer.output.folder import OutputFolder
-    from batch_issuer.output.record import read_record
     from batch_issuer.verification.run import verify_run
 
     progress = Progress(quiet=quiet, verb="verified")
-    record = read_record(OutputFolder(out).record)
+    record = _record(out)
     anchors = _anchors(pki, ca_name, signed_by, record, progress)
     progress.begin(record.accepted)
     try:
-        report = verify_run(out, anchors=anchors, workers=workers, progress=progress.advance, notify=progress.warn)
+        report = verify_run(
+            out, scratch=scratch, anchors=anchors, workers=workers, progress=progress.advance, notify=progress.warn
+        )
     finally:
         progress.end()
     _tell(report, as_json=as_json, most=len(report.findings) if verbose else _SHOWN)
     if not report.clean:
         click.get_current_context().exit(_FOUND)
+
+
+def _record(out: Path | StoreAddress) -> RunRecord:
+    from batch_issuer.output.folder import OutputFolder
+    from batch_issuer.output.record import decode_record, read_record
+
+    if isinstance(out, Path):
+        return read_record(OutputFolder(out).record)
+    from batch_issuer.stores.opening import open_store
+
+    return decode_record(open_store(out, retries=3).get("run.json"), str(out))
 
 
 def _anchors(

@@ -129,8 +129,12 @@ def parse_time(text: str) -> datetime:
     return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
 
 
-def read_record(path: Path) -> RunRecord:
+def read_record(path: Path, *, shown: str | None = None) -> RunRecord:
     """The record in a file.
+
+    Args:
+        path: the file.
+        shown: what to call the output folder; None for its path.
 
     Raises:
         OutputError: there is none, it is damaged, or a newer program wrote it.
@@ -139,7 +143,7 @@ def read_record(path: Path) -> RunRecord:
         octets = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         octets = None
-    return decode_record(octets, str(path.parent))
+    return decode_record(octets, shown or str(path.parent))
 
 
 def decode_record(octets: bytes | None, where: str) -> RunRecord:

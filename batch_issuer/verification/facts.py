@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_issuer.output.record import RunRecord
+    from batch_issuer.stores.address import StoreAddress
     from batch_issuer.verification.anchors import Anchors
+    from batch_issuer.verification.source import RunSource
 
 __all__ = ["RunFacts"]
 
@@ -20,7 +22,8 @@ class RunFacts:
     """What every device of a run is checked against; no secret.
 
     Attributes:
-        out: the output folder.
+        out: the output folder; of a run in a store, the folder with copies of its small files.
+        prefix: where bundles are fetched from; None when they are in the output folder.
         format: how bundles are stored.
         ca: the device CA's certificate, DER.
         root: the root's, DER.
@@ -39,6 +42,7 @@ class RunFacts:
     """
 
     out: Path
+    prefix: StoreAddress | None
     format: str
     ca: bytes
     root: bytes
@@ -56,17 +60,18 @@ class RunFacts:
     formulas_neutralised: bool
 
     @classmethod
-    def of(cls, out: Path, record: RunRecord, anchors: Anchors, *, finished: bool) -> RunFacts:
+    def of(cls, source: RunSource, record: RunRecord, anchors: Anchors, *, finished: bool) -> RunFacts:
         """The facts of a run, with the certificates that it is checked against.
 
         Args:
-            out: the output folder.
+            source: where it is.
             record: what was asked.
             anchors: the certificates.
             finished: whether rows come from the output manifest; those of an unfinished run are as in the input.
         """
         return cls(
-            out=out,
+            out=source.folder.path,
+            prefix=source.prefix,
             format=record.format,
             ca=anchors.ca,
             root=anchors.root,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from array import array
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -14,6 +15,7 @@ from batch_issuer.bundles.format import bundle_format
 from batch_issuer.errors import BundleError
 from batch_issuer.output.folder import BUNDLES, OutputFolder
 from batch_issuer.output.rows import read_commit
+from batch_issuer.stores.mirror import Mirror
 from batch_issuer.verification.bundle import BundleChecker
 from batch_issuer.verification.finding import Fault, Findings
 from batch_issuer.verification.readable import shown_text
@@ -23,6 +25,7 @@ from batch_issuer.verification.sums import span_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from batch_issuer.bundles.contents import Bundle
     from batch_issuer.verification.facts import RunFacts
@@ -76,24 +79,33 @@ class PartChecker:
     def __init__(self, facts: RunFacts) -> None:
         self._folder = OutputFolder(facts.out)
         self._format = bundle_format(facts.format)
+        self._packed = facts.format != "dir"
+        self._mirror = None if facts.prefix is None else Mirror(facts.prefix, facts.out)
         self._bundles = BundleChecker(facts)
 
     def check(self, task: PartTask) -> PartResult:
         """Check the bundles of a task's rows."""
         collector = _Collector(self._bundles)
         rows = decode_rows(task.rows)
-        if task.location is None:
-            self._check_folders(rows, collector)
-        else:
-            self._check_file(task.location, rows, collector)
+        with self._fetched(task.location):
+            if task.location is not None and self._packed:
+                self._check_file(task.location, rows, collector)
+            else:
+                self._check_folders(task.location, rows, collector)
+            digests = {} if task.sums is None else self._digests(task, collector)
         if task.sums is not None:
-            for place, fault in span_faults(self._folder.sums, task.sums, self._digests(task, collector)):
+            for place, fault in span_faults(self._folder.sums, task.sums, digests):
                 collector.findings.add([fault], place)
         return collector.result()
 
+    def _fetched(self, location: str | None) -> AbstractContextManager[object]:
+        if self._mirror is None or location is None:
+            return nullcontext()
+        return self._mirror.bundles(location, folder=not self._packed)
+
     def _digests(self, task: PartTask, collector: _Collector) -> dict[str, str | None]:
         """Every file of a task's bundles that is there, with the digest of what it holds."""
-        if task.location is None:
+        if task.location is None or not self._packed:
             return collector.digests
         path = self._folder.bundles / task.location
         if not os.path.lexists(path):
@@ -127,23 +139,35 @@ class PartChecker:
         if not waiting and len(order) == len(rows) and order != [row.device_uuid for row in rows]:
             collector.findings.add([Fault("part-order", "the bundles are in another order than the rows")], place)
 
-    def _check_folders(self, rows: list[Row], collector: _Collector) -> None:
+    def _check_folders(self, part: str | None, rows: list[Row], collector: _Collector) -> None:
+        above = "" if part is None else f"{part}/"
         for row in rows:
-            if row.bundle != f"{BUNDLES}/{row.device_uuid}":
-                wrong = f"bundle is {shown_text(str(row.bundle))}, expected {BUNDLES}/{row.device_uuid}"
+            location = f"{above}{row.device_uuid}"
+            if row.bundle != f"{BUNDLES}/{location}":
+                wrong = f"bundle is {shown_text(str(row.bundle))}, expected {BUNDLES}/{location}"
                 collector.add(Fault("row-bundle", wrong), row)
             if not is_device_uuid(row.device_uuid):
                 collector.add(Fault("row-uuid", _NOT_A_UUID), row)
                 continue  # it is never used as a path
             try:
-                for bundle in self._format.read(self._folder.bundles, row.device_uuid):
+                for bundle in self._format.read(self._folder.bundles, location):
                     collector.take(bundle, row)
-                    collector.hash(bundle)
+                    collector.hash(bundle, location)
             except BundleError as error:
-                if os.path.lexists(self._folder.bundles / row.device_uuid):
+                if os.path.lexists(self._folder.bundles / location):
                     collector.add(Fault("bundle-unreadable", str(error)), row)
                 else:
                     collector.add(self._absence(row.device_uuid, 1), row)
+        if part is not None:
+            self._find_unknown(part, rows, collector)
+
+    def _find_unknown(self, part: str, rows: list[Row], collector: _Collector) -> None:
+        """What is in the folder of an attempt, and no row of its part knows."""
+        folder = self._folder.bundles / part
+        there = os.listdir(folder) if folder.is_dir() else []
+        for name in sorted(set(there) - {row.device_uuid for row in rows}):
+            unknown = Fault("bundle-unknown", f"the manifest does not know {shown_text(name)}")
+            collector.findings.add([unknown], f"{BUNDLES}/{part}")
 
     def _absence(self, location: str, devices: int) -> Fault:
         if location in self._staged:
@@ -198,10 +222,10 @@ class _Collector:
         if checked.faults:
             self.findings.add(checked.faults, str(row.bundle), row=row.row, device_uuid=row.device_uuid)
 
-    def hash(self, bundle: Bundle) -> None:
+    def hash(self, bundle: Bundle, location: str) -> None:
         """Take over the digests of a folder's files, of the octets that were checked."""
         for name, content in bundle.files.items():
-            self.digests[f"{BUNDLES}/{bundle.device_uuid}/{name}"] = sha256(content).hexdigest()
+            self.digests[f"{BUNDLES}/{location}/{name}"] = sha256(content).hexdigest()
 
     def result(self) -> PartResult:
         return PartResult(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from batch_issuer.errors import OutputError
-from batch_issuer.output.folder import BUNDLES, OutputFolder
+from batch_issuer.output.folder import BUNDLES
 from batch_issuer.output.manifest import issued_rows
 from batch_issuer.output.record import read_record
 from batch_issuer.processes import Supervisor, prepare_workers
@@ -22,8 +21,9 @@ from batch_issuer.verification.facts import RunFacts
 from batch_issuer.verification.finding import Fault, Finding, Findings
 from batch_issuer.verification.layout import folder_faults, read_rejected, summary_faults, unknown_bundles
 from batch_issuer.verification.readable import shown_text
-from batch_issuer.verification.rows import FOLDERS_PER_TASK, OPTIONAL_COLUMNS, ManifestWalk, PartTask
+from batch_issuer.verification.rows import FOLDERS_PER_TASK, OPTIONAL_COLUMNS, ManifestWalk, PartTask, is_attempt
 from batch_issuer.verification.signature import signature_faults, signer_faults, signer_name
+from batch_issuer.verification.source import open_run
 from batch_issuer.verification.sums import open_sums
 from batch_issuer.verification.unique import Identities
 
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from batch_issuer.stores.address import StoreAddress
     from batch_issuer.verification.anchors import Anchors
     from batch_issuer.verification.part import PartResult
+    from batch_issuer.verification.source import RunSource
 
 __all__ = ["Report", "verify_run"]
 
@@ -72,8 +74,9 @@ class Report:
 
 
 def verify_run(
-    out: Path,
+    out: Path | StoreAddress,
     *,
+    scratch: Path | None = None,
     anchors: Anchors | None = None,
     workers: int = 1,
     progress: Callable[[int], object] = lambda _: None,
@@ -87,7 +90,8 @@ def verify_run(
     4. Over all of them: nothing twice, nothing missing, nothing unknown.
 
     Args:
-        out: the output folder.
+        out: the output folder, or a prefix in a store.
+        scratch: where copies of a store's objects are for a while; None for the system's place for temporary files.
         anchors: the factory's certificates; None takes those that the run itself recorded.
         workers: processes that check.
         progress: told how many more devices are done.
@@ -96,19 +100,22 @@ def verify_run(
     Raises:
         OutputError: there is no run, or its `run.json` is damaged.
         RunFailedError: the workers died.
+        StoreError: the store refuses or fails.
         OSError: the disk failed.
     """
-    return _Verification(out, anchors, workers).run(progress, notify)
+    with open_run(out, scratch) as source:
+        return _Verification(source, str(out), anchors, workers).run(progress, notify)
 
 
 class _Verification:
     """One verification; each step is a method."""
 
-    def __init__(self, out: Path, anchors: Anchors | None, workers: int) -> None:
+    def __init__(self, source: RunSource, shown: str, anchors: Anchors | None, workers: int) -> None:
         self._began = monotonic()
-        self._folder = OutputFolder(out.absolute())
-        self._record = read_record(self._folder.record)
-        prepare_workers([part.__name__])
+        self._source = source
+        self._folder = source.folder
+        self._record = read_record(self._folder.record, shown=shown)
+        prepare_workers([part.__name__, *([] if source.prefix is None else ["batch_issuer.stores.store"])])
         self._anchors = anchors or recorded_anchors(self._record)
         self._finished = self._folder.summary.exists()
         most_tasks = max(self._record.parts, -(-self._record.accepted // FOLDERS_PER_TASK))
@@ -177,7 +184,7 @@ class _Verification:
         return self._folder.manifest(self._record.manifest_format).name
 
     def _supervisor(self, notify: Callable[[str], None]) -> Supervisor[PartTask, PartResult]:
-        facts = RunFacts.of(self._folder.path, self._record, self._anchors, finished=self._finished)
+        facts = RunFacts.of(self._source, self._record, self._anchors, finished=self._finished)
         begin = partial(part.start, facts)
         return Supervisor(begin, workers=self._workers, label=lambda task: task.place, notify=notify)
 
@@ -201,13 +208,15 @@ class _Verification:
                 self._findings.add([unknown], BUNDLES)
 
     def _unknown(self, walk: ManifestWalk) -> Iterator[str]:
-        if self._record.format != "dir":
-            return unknown_bundles(self._folder, [pa.array(sorted(walk.locations), pa.string())])
-        with os.scandir(self._folder.bundles) as entries:
-            if sum(1 for _ in entries) == self._found:
-                return iter(())  # every bundle that was found is there, and nothing else is
+        there = self._source.bundle_names()
+        if self._record.named_by_attempt and not self._finished:  # what lost is deleted at the end
+            there = [name for name in there if not is_attempt(name)]
+        if self._record.format != "dir" or self._record.named_by_attempt:
+            return unknown_bundles(there, [pa.array(sorted(walk.locations), pa.string())])
+        if len(there) == self._found:
+            return iter(())  # every bundle that was found is there, and nothing else is
         rows = issued_rows(self._folder, self._record)
-        return unknown_bundles(self._folder, (table.column("device_uuid").combine_chunks() for table in rows))
+        return unknown_bundles(there, (table.column("device_uuid").combine_chunks() for table in rows))
 
     def _report(self, walk: ManifestWalk, signer: str | None) -> Report:
         if not self._finished:
