@@ -116,7 +116,7 @@ def _extract(
 def _copy_tables(mirror: Mirror) -> None:
     """Of a store's run, what was asked, and what says which bundles there are."""
     if mirror.take("run.json", PUBLIC_MODE) and not mirror.take("summary.json", PUBLIC_MODE):
-        mirror.take_below(".run/commits")
+        mirror.take_below(".run/commits", {})
     elif not mirror.take("manifest.parquet", PUBLIC_MODE):
         mirror.take("manifest.csv", PUBLIC_MODE)
 
@@ -204,9 +204,10 @@ def _wanted_bundles(
     folder: OutputFolder, mirror: Mirror | None, record: RunRecord, places: _Places, warn: Callable[[str], None]
 ) -> Iterator[Bundle]:
     stored = bundle_format(record.format)
+    modes = FILE_MODES if record.format == "dir" else None
     for location, uuids in places.items():
         left = dict(uuids)
-        fetched = nullcontext() if mirror is None else mirror.bundles(location, folder=record.format == "dir")
+        fetched = nullcontext() if mirror is None else mirror.bundles(location, modes)
         with fetched:
             for bundle in stored.read(folder.bundles, location):
                 if bundle.device_uuid in left:

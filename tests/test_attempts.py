@@ -25,6 +25,7 @@ from batch_issuer.batch import part as part_module
 from batch_issuer.batch import run as run_module
 from batch_issuer.batch.attempts import sweep_attempts
 from batch_issuer.batch.claim import Claim, working
+from batch_issuer.batch.folder_home import FolderHome
 from batch_issuer.batch.part import PartDone, PartWork, PartWorker
 from batch_issuer.batch.request import RunRequest
 from batch_issuer.bundles.format import bundle_format as bundle_format_named
@@ -79,7 +80,7 @@ def planned(asked: RunRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
             run_module.issue(asked, Silent(), now=datetime.now(UTC))
     folder = OutputFolder(asked.out)
     issuer = load_issuer(asked.pki, asked.ca_name, now=datetime.now(UTC))
-    work = PartWork(folder, read_record(folder.record), issuer, resumed=True)
+    work = PartWork(FolderHome(folder), read_record(folder.record), issuer, resumed=True)
     with ExitStack() as opened:
         yield lambda: opened.enter_context(PartWorker(work))
     gc.unfreeze()

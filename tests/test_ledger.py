@@ -34,6 +34,7 @@ from pki import p256
 
 from batch_issuer.batch import run as run_module
 from batch_issuer.batch.claim import Claim
+from batch_issuer.batch.folder_home import FolderHome
 from batch_issuer.errors import LedgerError
 from batch_issuer.ledger import lookup
 from batch_issuer.ledger.entries import IssuedPart, LedgerRun, ReservedPart
@@ -330,7 +331,7 @@ def test_a_plan_that_cannot_be_written_holds_nothing(monkeypatch: pytest.MonkeyP
         raise OSError(5, "Input/output error", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "replace_file", fail)  # of run.json, which is written when the devices are held
+        patch.setattr(FolderHome, "write_record", fail)  # of run.json, which is written when the devices are held
         assert issue(csv_bytes(UUIDS), *LEDGER).code == 1
     assert not Path("issued").exists()
     assert issue(csv_bytes(UUIDS), *LEDGER, "--out", "other").code == 0

@@ -21,7 +21,8 @@ class RunRequest:
         manifest: CSV or Parquet, a file or an object in a store; None reads CSV from standard input.
         pki: the PKI directory.
         ca_name: the device CA in it.
-        out: the output folder, or a prefix in a store.
+        out: the output folder.
+        prefix: a prefix in an object store, which takes the output in place of a folder; None for none.
         scratch: a folder for parts on their way into a store; None takes one below the system's for temporary files.
         ledger: the ledger across runs; None for none.
         reissue: issue devices that the ledger knows to be issued.
@@ -48,7 +49,8 @@ class RunRequest:
     manifest: Path | StoreAddress | None
     pki: Path
     ca_name: str = "local-ca"
-    out: Path | StoreAddress
+    out: Path
+    prefix: StoreAddress | None = None
     scratch: Path | None = None
     ledger: Path | None = None
     reissue: bool = False

@@ -77,7 +77,7 @@ def dry_run(
     Raises:
         BatchIssuerError: as `issue`, where it would refuse.
     """
-    home = home_of(request.out, request.scratch)
+    home = home_of(request.prefix or request.out, request.scratch)
     issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
     before = home.read_record() if home.check(resume=request.resume) else None
     signer = _signer(request, now, passphrase)
@@ -120,7 +120,7 @@ def issue(
         RunFailedError: the run began and could not end; it can be resumed.
         Interrupted: it was stopped; it can be resumed.
     """
-    home = home_of(request.out, request.scratch)
+    home = home_of(request.prefix or request.out, request.scratch)
     with home.hold(resume=request.resume, notify=observer.say) as claim, ExitStack() as opened:
         began = time.monotonic()
         if claim.resuming and home.is_finished():

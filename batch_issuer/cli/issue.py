@@ -124,12 +124,15 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
     dry = options.pop("dry")
     if options["reissue"] and options["ledger"] is None:
         raise click.UsageError("--reissue is for --ledger")
-    if options["scratch"] is not None and isinstance(options["out"], Path):
+    options["prefix"] = None
+    if not isinstance(options["out"], Path):
+        options["prefix"], options["out"] = options["out"], Path()
+    elif options["scratch"] is not None:
         raise click.UsageError("--scratch is for --out s3://…")
     forbid_core_dumps()
     if not dry:
         modules = [*_WORKER_MODULES, *([_HSM_MODULE] if options["token"] else [])]
-        modules += [] if isinstance(options["out"], Path) else [_STORE_MODULE]
+        modules += [_STORE_MODULE] if options["prefix"] else []
         prepare_workers(modules)  # they import while this process reads and checks
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.batch.run import dry_run

@@ -19,6 +19,7 @@ __all__ = [
     "DURATION",
     "FILE",
     "FOLDER",
+    "OUT_FOLDER",
     "PLACE",
     "PathOrAddress",
     "hsm_options",
@@ -57,6 +58,29 @@ class PathOrAddress(click.ParamType[object]):
 
 
 PLACE = PathOrAddress(FOLDER)
+
+
+class LocalFolder(PathOrAddress):
+    """A folder, for commands that go through all bundles more than once: what is in a store must be copied first."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        """The Path.
+
+        Raises:
+            RefusedError: it is an address.
+        """
+        from batch_issuer.errors import RefusedError
+
+        place = super().convert(value, param, ctx)
+        if not isinstance(place, Path):
+            raise RefusedError(
+                f"this command reads a folder, and {place} is in an object store",
+                hint="copy it here first, with umask 077: `aws s3 cp --recursive`, or `rclone copy`; or extract",
+            )
+        return place
+
+
+OUT_FOLDER = LocalFolder(FOLDER)
 
 scratch_option = click.option(
     "--scratch",

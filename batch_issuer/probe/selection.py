@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["Candidate", "Selection", "select_devices"]
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_PACKED = f"{BUNDLES}/part-[0-9]{{5,}}\\.(tar|parquet)"
+_PART = f"{BUNDLES}/part-[0-9]{{5,}}"
+_ATTEMPT = "\\.[0-9a-f]{8}"
+"""What the names of parts have more in a run that was copied out of an object store."""
+
+_PACKED = f"{_PART}({_ATTEMPT})?\\.(tar|parquet)"
 _TAG = "tag"
 _ROWS_AT_ONCE = 10_000
 
@@ -131,7 +135,8 @@ def _needed(table: pa.Table) -> pa.Table:
 def _check_places(rows: pa.Table) -> None:
     """Nothing that leads out of the bundles folder is believed."""
     uuids, places = rows["device_uuid"], rows["bundle"]
-    own = pc.equal(places, pc.binary_join_element_wise(BUNDLES, uuids, "/"))
+    without_attempt = pc.replace_substring_regex(places, f"^{_PART}{_ATTEMPT}/", f"{BUNDLES}/")
+    own = pc.equal(without_attempt, pc.binary_join_element_wise(BUNDLES, uuids, "/"))
     packed = pc.match_substring_regex(places, f"^{_PACKED}$")
     good = pc.and_kleene(pc.match_substring_regex(uuids, f"^{_UUID}$"), pc.or_kleene(own, packed))
     bad = pc.index(pc.fill_null(good, False), pa.scalar(False)).as_py()

@@ -32,7 +32,9 @@ _VERIFY = "`batch-issuer verify` tells what is wrong with this run"
 _RESUME = "`batch-issuer issue --resume` puts what a killed run committed into place; then register again"
 _READ = ("row", "device_uuid", "certificate_sha256", "bundle")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_PACKED_LOCATION = re.compile(r"part-[0-9]{5,}\.[a-z0-9]+")
+_PART = r"part-[0-9]{5,}"
+_PART_LOCATION = re.compile(rf"{_PART}(\.[0-9a-f]{{8}})?\.[a-z0-9]+|{_PART}\.[0-9a-f]{{8}}/")
+"""A packed part, or what stands before a device's folder in a run that was copied out of an object store."""
 _PEM = re.compile(
     rb"\s*-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+)-----END CERTIFICATE-----\s*", re.ASCII
 )
@@ -127,7 +129,8 @@ def _row(values: dict[str, object], *, rows: int, neutralised: bool) -> IssuedRo
     location = str(bundle).removeprefix(f"{BUNDLES}/")
     if not isinstance(row, int) or not 1 <= row <= rows or not _UUID.fullmatch(str(uuid)):
         raise OutputError(f"the output manifest has a row that cannot be: row {row!r}, device {uuid!r}")
-    if location != uuid and not _PACKED_LOCATION.fullmatch(location):
+    above = location.removesuffix(str(uuid))
+    if above and not _PART_LOCATION.fullmatch(above):
         raise OutputError(f"the output manifest names a bundle that cannot be: {bundle!r} for {uuid!r}")
     name, group = (_text(values.get(column), neutralised=neutralised) for column in ("name", "group"))
     certificate = _text(values.get(CERTIFICATE_COLUMN))

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batch_issuer.errors import BundleError
-from batch_issuer.files import make_directories
+from batch_issuer.files import PRIVATE_MODE, make_directories
 from batch_issuer.stores.opening import open_store
 from batch_issuer.sums import BUNDLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from batch_issuer.stores.address import StoreAddress
 
@@ -58,41 +58,42 @@ class Mirror:
         Raises:
             StoreError: the store refuses or fails.
         """
-        path = self._place(name)
-        there = self.store.fetch(name, path)
-        if there:
-            path.chmod(mode)
-        return there
+        return self.store.fetch(name, self._place(name), mode)
 
-    def take_below(self, folder: str) -> None:
-        """Copy all objects of a folder, mode 0600, several at once.
+    def take_below(self, folder: str, modes: Mapping[str, int]) -> None:
+        """Copy all objects of a folder, several at once.
+
+        Args:
+            folder: below the prefix.
+            modes: of files by their last names, since a store has none; 0600 for any other.
 
         Raises:
             BundleError: one has a name that cannot be a file's.
             StoreError: the store refuses or fails.
         """
-        files = [(name, self._place(name)) for name in self.store.names(folder)]
+        names = list(self.store.names(folder))
+        files = [(name, self._place(name), modes.get(name.rpartition("/")[2], PRIVATE_MODE)) for name in names]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for _ in pool.map(lambda file: self.store.fetch(*file), files):
                 pass
 
     @contextmanager
-    def bundles(self, location: str, *, folder: bool) -> Iterator[Path]:
+    def bundles(self, location: str, modes: Mapping[str, int] | None = None) -> Iterator[Path]:
         """The bundles folder with what is at one location in it, removed at the end.
 
         Args:
             location: below the bundles folder, checked before.
-            folder: whether it is a folder and not one object.
+            modes: of the files of the folder that is there, as `take_below`; None for one object.
         """
         name = f"{BUNDLES}/{location}"
         try:
-            if folder:
-                self.take_below(name)
+            if modes is not None:
+                self.take_below(name, modes)
             else:
                 self.store.fetch(name, self._place(name))
             yield self.path / BUNDLES
         finally:
-            if folder:
+            if modes is not None:
                 shutil.rmtree(self.path / name, ignore_errors=True)
             else:
                 (self.path / name).unlink(missing_ok=True)

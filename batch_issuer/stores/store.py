@@ -108,13 +108,13 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def fetch(self, name: str, path: Path) -> bool:
-        """Copy an object into a new file of mode 0600; False if it is not there.
+    def fetch(self, name: str, path: Path, mode: int = PRIVATE_MODE) -> bool:
+        """Copy an object into a new file of that mode; False if it is not there.
 
         Raises:
             OSError: the file cannot be written.
         """
-        fd = create_file(path, PRIVATE_MODE)
+        fd = create_file(path, mode)
         try:
             there = self.copy(name, fd)
         finally:

@@ -11,6 +11,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from batch_issuer.bundles.contents import FILE_MODES
 from batch_issuer.bundles.format import bundle_format
 from batch_issuer.errors import BundleError
 from batch_issuer.output.folder import BUNDLES, OutputFolder
@@ -101,7 +102,7 @@ class PartChecker:
     def _fetched(self, location: str | None) -> AbstractContextManager[object]:
         if self._mirror is None or location is None:
             return nullcontext()
-        return self._mirror.bundles(location, folder=not self._packed)
+        return self._mirror.bundles(location, None if self._packed else FILE_MODES)
 
     def _digests(self, task: PartTask, collector: _Collector) -> dict[str, str | None]:
         """Every file of a task's bundles that is there, with the digest of what it holds."""
