@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 BUCKET = "factory"
 SECRET = "wJalrXUtnFEMI-a-secret-that-nobody-may-see"  # noqa: S105 - of a store that lives as long as a test
@@ -139,6 +140,7 @@ class Stores:
 
     proxy: Proxy
     client: Any
+    endpoint: str
 
     @property
     def environment(self) -> dict[str, str]:
@@ -172,27 +174,40 @@ class Stores:
         self.client.delete_object(Bucket=BUCKET, Key=f"{prefix}/{name}")
 
 
+def client_of(endpoint: str) -> Any:
+    """What speaks to the store past the program."""
+    import boto3
+
+    return boto3.client(
+        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key=SECRET
+    )
+
+
+def copy_prefix(client: Any, prefix: str, to: Path) -> None:
+    """Everything below a prefix, as files."""
+    to.mkdir()
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{prefix}/")
+    for key in [entry["Key"] for page in pages for entry in page.get("Contents", ())]:
+        path = to / key.removeprefix(f"{prefix}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+
+
 @contextmanager
 def serving() -> Iterator[Stores]:
     """moto's server with one bucket, behind a proxy."""
-    import boto3
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key=SECRET,
-    )
+    endpoint = f"http://127.0.0.1:{port}"
+    client = client_of(endpoint)
     client.create_bucket(Bucket=BUCKET)
     proxy = Proxy(port)
     try:
-        yield Stores(proxy, client)
+        yield Stores(proxy, client, endpoint)
     finally:
         proxy.close()
         client.close()
