@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -15,11 +14,13 @@ import pyarrow.compute as pc
 
 from batch_issuer.bundles.contents import CERTIFICATE, FILE_MODES, PRIVATE_KEY, ROOT
 from batch_issuer.bundles.directory import write_device
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.sealed import readable_format
+from batch_issuer.devices import is_uuid
 from batch_issuer.errors import BundleError, OutputError, RefusedError
+from batch_issuer.figures import listed
 from batch_issuer.files import PUBLIC_MODE, make_directories, make_directory, sync_directory, sync_filesystem
 from batch_issuer.output.folder import BUNDLES, OutputFolder
-from batch_issuer.output.manifest import issued_rows
+from batch_issuer.output.manifest import placed_rows
 from batch_issuer.output.record import read_record
 from batch_issuer.output.rows import KEY_BROUGHT, KEY_ORIGIN_COLUMN
 from batch_issuer.stores.mirror import open_mirror
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from batch_issuer.bundles.contents import Bundle
+    from batch_issuer.bundles.format import BundleFormat
+    from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.record import RunRecord
     from batch_issuer.stores.address import StoreAddress
     from batch_issuer.stores.mirror import Mirror
@@ -39,11 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["extract"]
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_PART = r"part-[0-9]{5,}"
-_ATTEMPT = r"\.[0-9a-f]{8}"
 _BATCH = 5000
-_SHOWN = 5
 
 
 def extract(
@@ -52,6 +51,7 @@ def extract(
     to: Path,
     *,
     scratch: Path | None = None,
+    identities: AgeIdentities | None = None,
     warn: Callable[[str], None],
     advance: Callable[[int], None] = lambda _: None,
 ) -> int:
@@ -64,12 +64,14 @@ def extract(
         device_uuids: which devices, in either case; None for all.
         to: the folder for them; made if it is not there.
         scratch: where copies of a store's objects are for a while; None for the system's place for temporary files.
+        identities: what opens sealed bundles.
         warn: told what is wrong with how a bundle is stored.
         advance: told how many more are there.
 
     Raises:
         OutputError: there is no run, or its manifest is damaged.
-        RefusedError: a device is not in the run, or has a folder in `to` already.
+        RefusedError: a device is not in the run, or has a folder in `to` already; bundles are sealed and there is no
+            identity, or no right one.
         BundleError: a bundle is missing or damaged.
         StoreError: the store refuses or fails.
         OSError: `to` cannot be written.
@@ -81,24 +83,16 @@ def extract(
             mirror = opened.enter_context(open_mirror(out, scratch))
             folder = OutputFolder(mirror.path)
             _copy_tables(mirror)
-        return _extract(folder, mirror, str(out), device_uuids, to, warn=warn, advance=advance)
+        record = read_record(folder.record, shown=str(out))
+        stored = readable_format(record.format, record.seal_to, identities)
+        wanted = None if device_uuids is None else _checked(device_uuids)
+        places = _places(folder, record, wanted)
+        if not folder.summary.exists():
+            warn(f"the run in {out} is unfinished: only what is committed can be extracted")
+        return _copy(_wanted_bundles(folder, mirror, stored, places, warn), places, to, advance)
 
 
-def _extract(
-    folder: OutputFolder,
-    mirror: Mirror | None,
-    shown: str,
-    device_uuids: Sequence[str] | None,
-    to: Path,
-    *,
-    warn: Callable[[str], None],
-    advance: Callable[[int], None],
-) -> int:
-    record = read_record(folder.record, shown=shown)
-    wanted = None if device_uuids is None else _checked(device_uuids)
-    places = _places(folder, record, wanted)
-    if not folder.summary.exists():
-        warn(f"the run in {shown} is unfinished: only what is committed can be extracted")
+def _copy(bundles: Iterable[Bundle], places: _Places, to: Path, advance: Callable[[int], None]) -> int:
     _check_free(places, to)
     try:
         make_directories(to)
@@ -106,10 +100,10 @@ def _extract(
         raise OutputError(f"the folder {to} cannot be made: {error.strerror}") from None
     done = 0
     with _staging(to) as staging:
-        for bundles in _batches(_wanted_bundles(folder, mirror, record, places, warn)):
-            _write(bundles, staging, to)
-            done += len(bundles)
-            advance(len(bundles))
+        for batch in _batches(bundles):
+            _write(batch, staging, to)
+            done += len(batch)
+            advance(len(batch))
     return done
 
 
@@ -155,7 +149,7 @@ def _staging(to: Path) -> Iterator[Path]:
 def _checked(device_uuids: Sequence[str]) -> list[str]:
     lowered = [uuid.lower() for uuid in device_uuids]
     for uuid in lowered:
-        if not _UUID.fullmatch(uuid):
+        if not is_uuid(uuid):
             raise RefusedError(f"expected a UUID of 8-4-4-4-12 hexadecimal digits, got {uuid[:60]!r}")
     return list(dict.fromkeys(lowered))
 
@@ -163,16 +157,15 @@ def _checked(device_uuids: Sequence[str]) -> list[str]:
 def _places(folder: OutputFolder, record: RunRecord, wanted: list[str] | None) -> _Places:
     places: _Places = {}
     names = None if wanted is None else pa.array(wanted, pa.string())
-    for rows in issued_rows(folder, record, also=(KEY_ORIGIN_COLUMN,) if record.csr_rows else ()):
+    for rows in placed_rows(folder, record, also=(KEY_ORIGIN_COLUMN,) if record.csr_rows else ()):
         chosen = rows if names is None else rows.filter(pc.is_in(rows["device_uuid"], names))
         columns = (chosen["bundle"].to_pylist(), chosen["device_uuid"].to_pylist(), _keeps_key(chosen, record))
         for place, uuid, keeps_key in zip(*columns, strict=True):
-            places.setdefault(_location(place, uuid, record), {})[uuid] = keeps_key
+            places.setdefault(place.removeprefix(f"{BUNDLES}/"), {})[uuid] = keeps_key
     if wanted is not None:
         missing = sorted(set(wanted) - {uuid for found in places.values() for uuid in found})
         if missing:
-            listed = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if missing[_SHOWN:] else "")
-            raise RefusedError(f"not issued by this run: {listed}", hint="the output manifest lists what is")
+            raise RefusedError(f"not issued by this run: {listed(missing)}", hint="the output manifest lists what is")
     return places
 
 
@@ -185,26 +178,14 @@ def _keeps_key(rows: pa.Table, record: RunRecord) -> list[bool]:
     return [origin == KEY_BROUGHT for origin in rows[KEY_ORIGIN_COLUMN].to_pylist()]
 
 
-def _location(place: str, uuid: str, record: RunRecord) -> str:
-    """A manifest's `bundle` as a name below the bundles folder: nothing that leads elsewhere is believed."""
-    location = place.removeprefix(f"{BUNDLES}/")
-    if not _UUID.fullmatch(uuid) or not re.fullmatch(_pattern(uuid, record), location):
-        raise OutputError(f"the output manifest names a bundle that cannot be: {place!r} for {uuid!r}")
-    return location
-
-
-def _pattern(uuid: str, record: RunRecord) -> str:
-    part = _PART + _ATTEMPT if record.named_by_attempt else _PART
-    if record.format == "dir":
-        return f"{part}/{uuid}" if record.named_by_attempt else uuid
-    return rf"{part}\.{record.format}"
-
-
 def _wanted_bundles(
-    folder: OutputFolder, mirror: Mirror | None, record: RunRecord, places: _Places, warn: Callable[[str], None]
+    folder: OutputFolder,
+    mirror: Mirror | None,
+    stored: BundleFormat,
+    places: _Places,
+    warn: Callable[[str], None],
 ) -> Iterator[Bundle]:
-    stored = bundle_format(record.format)
-    modes = FILE_MODES if record.format == "dir" else None
+    modes = FILE_MODES if stored.name == "dir" else None
     for location, uuids in places.items():
         left = dict(uuids)
         fetched = nullcontext() if mirror is None else mirror.bundles(location, modes)

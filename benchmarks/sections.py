@@ -24,6 +24,9 @@ __all__ = ["FORMATS", "KINDS", "Scale", "Section", "measure_sections"]
 
 FORMATS = ("parquet", "tar", "dir")
 
+RATED = ("parquet", "parquet sealed", "tar", "tar sealed", "dir")
+"""The formats whose rates are measured, sealed ones beside those that are not."""
+
 KINDS = ("rates", "growth", "shell", "verify", "handshakes", "hsm")
 """What `--only` may name."""
 
@@ -90,7 +93,7 @@ def measure_sections(
     if "rates" in kinds:
         for workers in scale.workers:
             tell(f"rates with {workers} processes")
-            plan = Plan(scale.devices, scale.rounds, workers, names_of(FORMATS))
+            plan = Plan(scale.devices, scale.rounds, workers, names_of(RATED))
             yield f"rates-{workers}", Section(asdict(plan), measure_rounds(workload, plan, tell))
     others = {
         "growth": _growth_round,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sqlite3
 import subprocess
 import tarfile
@@ -24,6 +25,12 @@ from cryptography.hazmat.primitives.serialization import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+IDENTITY = "identity.txt"
+"""What opens sealed runs; beside the run's folder, or one above."""
+
+CLEAR_KEY = (b"PRIVATE KEY-----", b"\x30\x77\x02\x01\x01\x04\x20", b"\x30\x6b\x02\x01\x01\x04\x20")
+"""How a P-256 private key shows: in PEM, in DER as SEC1 (RFC 5915 section 3), and as that within PKCS#8."""
 
 MEMBERS = {"pkey.pem", "client.pem", "root.crt", "sota.toml"}
 
@@ -74,9 +81,32 @@ def visible(out: Path, brought: Brought) -> dict[str, Stored]:
     return found
 
 
+def _opened(path: Path) -> bytes:
+    """A sealed part's content."""
+    import pyrage
+
+    above = next(folder for folder in path.parents if (folder / IDENTITY).exists())
+    identity = pyrage.x25519.Identity.from_str((above / IDENTITY).read_text())
+    opened: bytes = pyrage.decrypt(path.read_bytes(), [identity])
+    return opened
+
+
+def check_no_clear_key(out: Path) -> int:
+    """No file of a sealed run, finished or not, has a private key in the clear; returns how many were looked at."""
+    files = [path for path in out.rglob("*") if path.is_file()]
+    for path in files:
+        octets = path.read_bytes()
+        shown = [mark for mark in CLEAR_KEY if mark in octets]
+        assert not shown, f"{path} has a private key in the clear: {shown}"
+    return len(files)
+
+
 def _stored(path: Path):  # type: ignore[no-untyped-def]
+    sealed = path.suffix == ".age"
+    octets = _opened(path) if sealed else None
+    path = path.with_suffix("") if sealed else path
     if path.suffix == ".tar":
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, fileobj=io.BytesIO(octets) if octets else None) as archive:
             files: dict[str, dict[str, bytes]] = {}
             for member in archive:
                 uuid, _, name = member.name.partition("/")
@@ -88,7 +118,7 @@ def _stored(path: Path):  # type: ignore[no-untyped-def]
         for uuid, entry in files.items():
             yield _pem_bundle(uuid, entry)
     elif path.suffix == ".parquet":
-        table = pq.read_table(path)
+        table = pq.read_table(io.BytesIO(octets) if octets else path)
         for row in table.to_pylist():
             key = None if row["private_key"] is None else load_der_private_key(row["private_key"], None)
             yield row["device_uuid"], key, x509.load_der_x509_certificate(row["certificate"])

@@ -3,8 +3,8 @@
 Usage: crash_matrix.py FORMAT PKI FOLDER [FLAW | mixed]
 
 A process of its own: it forks a child per kill, and must not have started Arrow's threads before.
-FLAW seeds a mistake, to show that the audit bites: one of `FLAWS`. With mixed, every other device brings
-a CSR.
+FLAW seeds a mistake, to show that the audit bites: one of `FLAWS`. With mixed, every other device brings a CSR. FORMAT
+may be `tar sealed` or `parquet sealed`: then no file may have a key in the clear at any kill.
 """
 
 from __future__ import annotations
@@ -50,12 +50,26 @@ class Silent:
     def end(self) -> None: ...
 
 
+SEALED = " sealed"
+
+
+def new_recipient(folder: Path) -> str:
+    """Make an identity in a folder, once; returns its recipient."""
+    import pyrage
+
+    path = folder / audit.IDENTITY
+    if not path.exists():
+        path.write_text(str(pyrage.x25519.Identity.generate()))
+    return str(pyrage.x25519.Identity.from_str(path.read_text()).to_public())
+
+
 def request(bundle_format: str, pki: Path, folder: Path, out: Path) -> RunRequest:
     return RunRequest(
         manifest=folder / "devices.csv",
         pki=pki,
         out=out,
-        format=bundle_format,
+        format=bundle_format.removesuffix(SEALED),
+        seal_to=(new_recipient(folder),) if bundle_format.endswith(SEALED) else (),
         workers=1,
         part_size=PART_SIZE,
         hardware_id="hw",
@@ -140,9 +154,25 @@ def seed_summary_first() -> None:
     vars(run_module)["finish_run"] = summary_first
 
 
+def seed_clear_first() -> None:
+    """Make the program wrong: a part is written as it is, and sealed afterwards."""
+    from batch_issuer.bundles.sealed import SealedFormat
+
+    write_sealed = SealedFormat.write
+
+    def write_clear_first(self: SealedFormat, bundles: Any, path: Path) -> Any:
+        clear = path.with_suffix("")
+        self._inner.write(bundles, clear)
+        clear.unlink()
+        return write_sealed(self, bundles, path)
+
+    setattr(SealedFormat, "write", write_clear_first)  # noqa: B010 - a method is not assigned to
+
+
 FLAWS = {
     "publish-first": seed_publish_first,
     "summary-first": seed_summary_first,
+    "clear-first": seed_clear_first,
     "sweep-all": seed_sweep_all,
     "sweep-none": seed_sweep_none,
 }
@@ -181,9 +211,13 @@ def _audit(code: int, asked: RunRequest, wanted: list[str], ca: x509.Certificate
 
     def resume_and_check() -> None:
         before = audit.check_interrupted(out, brought) if out.exists() else {}
+        if asked.seal_to and out.exists():
+            audit.check_no_clear_key(out)
         run_swept(asked)
         audit.check_finished(out, wanted, ca, before, brought)
         audit.check_signature(out, asked.pki)
+        if asked.seal_to:
+            audit.check_no_clear_key(out)
         audit.check_ledger(out, out.parent / "ledger")
 
     return "the audit or the resumed run failed" if in_child(resume_and_check) else None

@@ -21,7 +21,7 @@ from pki import make_pki
 
 from batch_issuer import files
 from batch_issuer.authority.issuer import load_issuer
-from batch_issuer.batch import part as part_module
+from batch_issuer.batch import folder_home as home_module
 from batch_issuer.batch import run as run_module
 from batch_issuer.batch.attempts import sweep_attempts
 from batch_issuer.batch.claim import Claim, working
@@ -95,15 +95,15 @@ def finish(asked: RunRequest, before: dict[str, str]) -> None:
 
 @contextmanager
 def together(monkeypatch: pytest.MonkeyPatch, name: str, parties: int) -> Iterator[None]:
-    """So many threads come to the function `name` of the part's module before one of them goes on."""
-    barrier, real = threading.Barrier(parties), vars(part_module)[name]
+    """So many threads come to the function `name` of the folder's module before one of them goes on."""
+    barrier, real = threading.Barrier(parties), vars(home_module)[name]
 
     def meet(*arguments: Any, **options: Any) -> Any:
         barrier.wait(60)
         return real(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(part_module, name, meet)
+        patch.setattr(home_module, name, meet)
         yield
 
 
@@ -148,11 +148,11 @@ def test_a_commit_that_replaces_another_is_found(
     with planned(asked, monkeypatch) as worker:
 
         def another_first(*arguments: Any, **options: Any) -> bool:
-            monkeypatch.setattr(part_module, "write_first", last_wins)
+            monkeypatch.setattr(home_module, "write_first", last_wins)
             worker().make(1)
             return last_wins(*arguments, **options)
 
-        monkeypatch.setattr(part_module, "write_first", another_first)
+        monkeypatch.setattr(home_module, "write_first", another_first)
         with suppress(BundleError):
             worker().make(1)
     assert audit.committed(asked.out) != before, "issued again with another certificate"
@@ -191,7 +191,7 @@ def test_an_attempt_that_was_swept_cannot_be_committed(asked: RunRequest, monkey
 
     with planned(asked, monkeypatch) as worker:
         with monkeypatch.context() as patch:
-            patch.setattr(part_module, "write_first", swept_before)
+            patch.setattr(home_module, "write_first", swept_before)
             with pytest.raises(FileNotFoundError):
                 worker().make(0)
     assert audit.check_interrupted(asked.out) == {}

@@ -114,8 +114,8 @@ def test_the_devices_are_the_same_every_time() -> None:
 
 def test_the_text_shows_medians_ratios_and_the_machine() -> None:
     text = result_text(MACHINE, Plan(20_000, 3, 2, ("floor", "core")), ROUNDS)
-    assert "floor          30,000    20,000    40,000\n" in text
-    assert "parquet        24,000    14,000    30,000          0.75    5.0%\n" in text
+    assert "floor           30,000    20,000    40,000\n" in text
+    assert "parquet         24,000    14,000    30,000          0.75    5.0%\n" in text
     assert "Test CPU, 2 cores" in text
     assert "OpenSSL 4.0.3" in text
     assert "20,000 devices, 2 processes, parts of 5,000; medians of 3 rounds" in text

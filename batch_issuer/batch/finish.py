@@ -16,7 +16,7 @@ from dataclasses import replace
 from hashlib import file_digest, sha256
 from typing import TYPE_CHECKING
 
-from batch_issuer.batch.acceptance import check_manifest, check_signer
+from batch_issuer.batch.acceptance import check_manifest, check_sealing, check_signer
 from batch_issuer.batch.source import open_manifest
 from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import OutputError
@@ -83,12 +83,13 @@ def finished_before(request: RunRequest, home: Home, say: Callable[[str], None])
     """The summary of a finished run, if it is the one that is asked for; no key is needed.
 
     Raises:
-        OutputError: it is of another manifest or signer, or damaged.
+        OutputError: it is of another manifest or signer, sealed to others, or damaged.
     """
     record = home.read_record()
     with open_manifest(request, None) as file:
         check_manifest(record, file_digest(file, "sha256").hexdigest())
     check_signer(record, request.sign_with)
+    check_sealing(record, request.seal_to)
     try:
         summary = Summary.from_json(home.get(home.folder.summary.name) or b"")
     except (ValueError, TypeError, KeyError) as error:

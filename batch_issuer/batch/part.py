@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from batch_issuer.batch.spill import PlanReader
 from batch_issuer.batch.terms import device_issuance, sota_settings
 from batch_issuer.bundles.contents import PartBundles, certificate_pem
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.sealed import writable_format
 from batch_issuer.bundles.sota import sota_toml
 from batch_issuer.columns import fixed_text_values
 from batch_issuer.devices import UUID_LENGTH, CertificateDer
@@ -97,7 +97,7 @@ class PartWorker:
     def __init__(self, work: PartWork) -> None:
         self._record, self._resumed = work.record, work.resumed
         self._plan = PlanReader(work.home.folder.plan)
-        self._home = work.home.parts(bundle_format(work.record.format))
+        self._home = work.home.parts(writable_format(work.record.format, work.record.seal_to))
         self._sota = sota_settings(work.record)
         self._root = CertificateDer(work.issuer.root)
         self._window = (work.record.starts, work.record.ends)

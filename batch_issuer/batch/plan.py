@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from batch_issuer import __version__, profiles
 from batch_issuer.batch.hosts import choose_hosts
 from batch_issuer.batch.rows import read_rows
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.recipients import checked_recipients
+from batch_issuer.bundles.sealed import writable_format
 from batch_issuer.errors import ManifestError, RefusedError, RowsRejectedError
 from batch_issuer.manifest.reading import Manifest
 from batch_issuer.manifest.rows import RowRules
@@ -97,8 +98,9 @@ def make_plan(
         RunFailedError: workers that check CSRs died again and again.
         OSError: the spill cannot be written.
     """
-    bundle_format(request.format)
     with Manifest(file, request.manifest_name, reserved=_RESERVED) as manifest:
+        seal_to = checked_recipients(request.seal_to)
+        writable_format(request.format, seal_to)  # refuses what cannot be
         has_column = "hardware_id" in manifest.layout.roles
         sota, warnings = choose_hosts(request, issuer.hosts, has_hardware_column=has_column)
         kind = request.manifest_format or manifest.kind
@@ -133,6 +135,7 @@ def make_plan(
         hardware_id=sota.hardware_id if sota else None,
         tag=sota.tag if sota else None,
         device_hsm_module=sota.device_hsm_module if sota else None,
+        seal_to=seal_to,
         manifest_format=kind,
         named_by_attempt=named_by_attempt,
         **{name: getattr(request, name) for name in _AS_ASKED},

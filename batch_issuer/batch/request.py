@@ -28,6 +28,7 @@ class RunRequest:
         reissue: issue devices that the ledger knows to be issued.
         sign_with: the signer of the output in the PKI directory; None leaves it unsigned.
         format: how bundles are stored.
+        seal_to: age recipients that each part is encrypted to, before it is written; empty leaves them unsealed.
         workers: processes.
         part_size: devices per part.
         days: validity, clamped to the CA's.
@@ -56,6 +57,7 @@ class RunRequest:
     reissue: bool = False
     sign_with: str | None = None
     format: str = "dir"
+    seal_to: tuple[str, ...] = ()
     workers: int
     part_size: int = 5000
     days: int = 7300

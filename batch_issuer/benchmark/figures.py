@@ -19,6 +19,7 @@ __all__ = [
     "C_SIGN",
     "C_SIGN_COPY",
     "FLOOR",
+    "SEALED",
     "Figures",
     "Limit",
     "Round",
@@ -42,6 +43,9 @@ C_SIGN = "C_Sign loop"
 
 C_SIGN_COPY = "C_Sign loop, copy"
 """The same with the session's copy of the key, which SoftHSM signs with faster."""
+
+SEALED = " sealed"
+"""What the name of a format ends with that is measured with its parts sealed to one recipient."""
 
 _RATE = "devices_per_second"
 
@@ -72,7 +76,10 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def summarise(rounds: Sequence[Round]) -> Summary:
-    """Every figure's spread over the rounds, with the ratios `of_floor`, `of_c_sign` and, for `dir`, `of_bare_loop`."""
+    """Every figure's spread over the rounds, with the ratios `of_floor`, `of_c_sign`, `of_bare_loop`, `of_unsealed`.
+
+    The last two are those of `dir`, and of sealed formats.
+    """
     complete = [_with_ratios(one) for one in rounds]
     return {
         name: {figure: spread(one[name][figure] for one in complete) for figure in figures}
@@ -87,6 +94,9 @@ def _with_ratios(one: Round) -> Round:
         for floor, ratio in ((FLOOR, "of_floor"), (C_SIGN, "of_c_sign")):
             if floor in one and name != floor and _RATE in figures:
                 figures[ratio] = figures[_RATE] / one[floor][_RATE]
+        unsealed = name.removesuffix(SEALED)
+        if unsealed != name and unsealed in one:
+            figures["of_unsealed"] = figures[_RATE] / one[unsealed][_RATE]
         if BARE_LOOP in one and name == "dir":
             figures["of_bare_loop"] = figures[_RATE] / one[BARE_LOOP][_RATE]
     return extended

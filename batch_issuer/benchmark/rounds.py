@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batch_issuer.authority.tokens import TokenKey
-from batch_issuer.benchmark.figures import BARE_LOOP, C_SIGN, C_SIGN_COPY, CORE, FLOOR
+from batch_issuer.benchmark.figures import BARE_LOOP, C_SIGN, C_SIGN_COPY, CORE, FLOOR, SEALED
 from batch_issuer.benchmark.loops import CoreLoop, FloorLoop, FolderLoop
 from batch_issuer.benchmark.runs import Run, file_sizes, issued
 from batch_issuer.benchmark.together import rate_together
@@ -35,7 +35,7 @@ class Plan:
         rounds: how often.
         workers: processes.
         names: what is measured in each round, in this order: `FLOOR`, `CORE`, `BARE_LOOP`, of a token's
-            workload `C_SIGN` and `C_SIGN_COPY`, and formats by name.
+            workload `C_SIGN` and `C_SIGN_COPY`, and formats by name, with `SEALED` after it or not.
         part_size: devices per part.
     """
 
@@ -96,7 +96,8 @@ def measure(workload: Workload, plan: Plan, name: str, sizes: dict[str, int]) ->
             return {"devices_per_second": rate_together(FolderLoop(folder, sizes), plan.devices, plan.workers)}
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    with issued(workload, Run(name, plan.devices, plan.workers, plan.part_size)) as (_, figures):
+    kind = name.removesuffix(SEALED)
+    with issued(workload, Run(kind, plan.devices, plan.workers, plan.part_size, sealed=kind != name)) as (_, figures):
         return figures
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batch_issuer.bundles.contents import FILE_MODES
+from batch_issuer.bundles.recipients import need_age
 from batch_issuer.errors import RunFailedError
 from batch_issuer.files import sync_filesystem
 
@@ -37,12 +38,14 @@ class Run:
         devices: how many.
         workers: processes.
         part_size: devices per part.
+        sealed: whether parts are sealed to one recipient.
     """
 
     format: str
     devices: int
     workers: int
     part_size: int = 5000
+    sealed: bool = False
 
 
 def run_program(workload: Workload, *arguments: str) -> tuple[Figures, str]:
@@ -94,7 +97,7 @@ def issued(workload: Workload, run: Run) -> Iterator[tuple[Path, Figures]]:
     """
     out, manifest = workload.folder / "issued", workload.manifest(run.devices)
     _settle(workload.folder)
-    options = {
+    options: dict[str, object] = {
         "--manifest": manifest,
         "--pki": workload.pki,
         "--out": out,
@@ -103,12 +106,22 @@ def issued(workload: Workload, run: Run) -> Iterator[tuple[Path, Figures]]:
         "--part-size": run.part_size,
         "--hardware-id": "bench",
     }
+    if run.sealed:
+        options["--seal-to"] = _recipient()
     arguments = [str(text) for option in options.items() for text in option]
     try:
         figures, output = run_program(workload, "issue", *arguments, *workload.options, "--json", "-q")
         yield out, figures | _of_summary(json.loads(output)) | _share(figures)
     finally:
         shutil.rmtree(out, ignore_errors=True)
+
+
+def _recipient() -> str:
+    """A recipient whose identity nobody keeps."""
+    need_age()
+    import pyrage  # noqa: PLC0415 - an extra
+
+    return str(pyrage.x25519.Identity.generate().to_public())
 
 
 def _of_summary(summary: dict[str, Any]) -> Figures:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command
-from batch_issuer.cli.options import FOLDER, PLACE, json_option, scratch_option, verbosity_options
+from batch_issuer.cli.options import FOLDER, PLACE, identity_option, json_option, scratch_option, verbosity_options
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = ["extract"]
 @click.option("--to", required=True, type=FOLDER, help="Where the folders go; made if it is not there.")
 @click.option("--all", "everything", is_flag=True, help="Every device of the run.")
 @scratch_option
+@identity_option
 @json_option
 @verbosity_options
 def extract(
@@ -33,6 +34,7 @@ def extract(
     *,
     everything: bool,
     scratch: Path | None,
+    identity_files: tuple[Path, ...],
     as_json: bool,
     quiet: bool,
     verbose: bool,  # noqa: ARG001 - read where errors are reported
@@ -48,12 +50,21 @@ def extract(
     import json
 
     from batch_issuer.cli.progress import Progress
+    from batch_issuer.cli.secrets import identities_of
     from batch_issuer.extraction import extract as copy
 
     if everything == bool(device_uuids):
         raise click.UsageError("expected either UUIDs or --all")
     progress = Progress(quiet=quiet, verb="extracted")
-    count = copy(out, None if everything else device_uuids, to, scratch=scratch, warn=progress.warn)
+    identities = identities_of(identity_files, progress.warn)
+    count = copy(
+        out,
+        None if everything else device_uuids,
+        to,
+        scratch=scratch,
+        identities=identities,
+        warn=progress.warn,
+    )
     if as_json:
         click.echo(json.dumps({"devices": count, "to": str(to)}))
     elif not quiet:

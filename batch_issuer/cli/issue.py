@@ -57,6 +57,7 @@ _HELP = {
     "ca_passphrase_file": "The passphrase of an encrypted CA key; also $BATCH_ISSUER_CA_PASSPHRASE, or a prompt.",
     "out": "A new or empty folder, or such a prefix in an object store: s3://bucket/prefix, gs://…, az://….",
     "format": "How bundles are stored.",
+    "seal_to": "Encrypt each part to this age recipient before it is written; may be repeated.",
     "part_size": "Devices per part: the unit of work, commit and resume.",
     "days": "Validity, never beyond the CA's.",
     "backdate": "How far notBefore lies back, for devices whose clock is slow.",
@@ -86,6 +87,7 @@ _HELP = {
 @click.option("--out", type=PLACE, default=Path("issued"), show_default=True, help=_HELP["out"])
 @scratch_option
 @click.option("--format", type=click.Choice(_FORMATS), default="dir", show_default=True, help=_HELP["format"])
+@click.option("--seal-to", metavar="RECIPIENT", multiple=True, help=_HELP["seal_to"])
 @workers_option
 @click.option("--part-size", type=_PART_SIZE, default=5000, show_default=True, help=_HELP["part_size"])
 @click.option("--days", type=click.IntRange(1, 36_500), default=7300, show_default=True, help=_HELP["days"])
@@ -131,8 +133,8 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
         raise click.UsageError("--scratch is for --out s3://…")
     forbid_core_dumps()
     if not dry:
-        modules = [*_WORKER_MODULES, *([_HSM_MODULE] if options["token"] else [])]
-        modules += [_STORE_MODULE] if options["prefix"] else []
+        needed = {_HSM_MODULE: options["token"], "pyrage": options["seal_to"], _STORE_MODULE: options["prefix"]}
+        modules = (*_WORKER_MODULES, *(module for module, asked in needed.items() if asked))
         prepare_workers(modules)  # they import while this process reads and checks
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.batch.run import dry_run
@@ -174,6 +176,8 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
         lines.append(
             f"  reissued  {counted(summary.reissued, 'device')}; gateways that know a device by another key answer 502"
         )
+    if request.seal_to:
+        lines.append(f"  sealed    to {counted(len(set(request.seal_to)), 'recipient')}; --identity FILE opens them")
     if summary.signer is not None:
         lines.append(f"  signed    {summary.out}/SHA256SUMS.sig, by {summary.signer}")
     if verbose:

@@ -11,10 +11,12 @@ import click
 from batch_issuer.errors import AuthorityError, RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-__all__ = ["api_token", "ca_passphrase", "hsm_pin", "new_ca_passphrase"]
+    from batch_issuer.bundles.recipients import AgeIdentities
+
+__all__ = ["api_token", "ca_passphrase", "hsm_pin", "identities_of", "new_ca_passphrase"]
 
 _PASSPHRASE_VARIABLE = "BATCH_ISSUER_CA_PASSPHRASE"  # noqa: S105 - the name of a variable
 _PIN_VARIABLE = "BATCH_ISSUER_HSM_PIN"
@@ -105,14 +107,33 @@ def api_token(file: Path | None) -> str:
     Raises:
         RefusedError: there is none, or it is not printable ASCII, which is all that a header can carry.
     """
+    from batch_issuer.factory_api.token import check_token
+
     secret = _secret(file, _TOKEN_VARIABLE, "Token for the factory's API", "token")
     if not secret:
         raise RefusedError(
             "the factory's API needs a token, and there is none", hint=f"give it by --token-file or ${_TOKEN_VARIABLE}"
         )
-    if not all(0x21 <= octet <= 0x7E for octet in secret):  # noqa: PLR2004 - the printable characters of ASCII
-        raise RefusedError("the token for the factory's API must be printable ASCII without spaces; it is not")
-    return secret.decode()
+    token = secret.decode(errors="replace")
+    check_token(token)
+    return token
+
+
+def identities_of(files: Sequence[Path], warn: Callable[[str], None]) -> AgeIdentities | None:
+    """What opens sealed bundles, out of `files`; None of none. `warn` is told of files that others can read.
+
+    Raises:
+        RefusedError: a file cannot be read, or has no identity that can be used.
+    """
+    from batch_issuer.bundles.recipients import read_identities
+    from batch_issuer.core_dumps import forbid_core_dumps
+
+    if files:
+        forbid_core_dumps()
+    identities, warnings = read_identities(files)
+    for warning in warnings:
+        warn(warning)
+    return identities
 
 
 def _secret(file: Path | None, variable: str, prompt: str, what: str, *, confirm: bool = False) -> bytes | None:

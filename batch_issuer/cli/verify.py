@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command
-from batch_issuer.cli.options import FOLDER, PLACE, json_option, scratch_option, verbosity_options, workers_option
+from batch_issuer.cli.options import (
+    FOLDER,
+    PLACE,
+    identity_option,
+    json_option,
+    scratch_option,
+    verbosity_options,
+    workers_option,
+)
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
@@ -38,6 +46,7 @@ _FOUND = 4
 @click.option("--ca-name", metavar="NAME", show_default="the run's", help="Which device CA of it issued the run.")
 @click.option("--signed-by", metavar="NAME", help="Which signer of it must have signed the run.")
 @scratch_option
+@identity_option
 @workers_option
 @json_option
 @verbosity_options
@@ -48,6 +57,7 @@ def verify(
     pki: Path | None,
     ca_name: str | None,
     signed_by: str | None,
+    identity_files: tuple[Path, ...],
     workers: int,
     as_json: bool,
     quiet: bool,
@@ -66,15 +76,23 @@ def verify(
     and over the whole run that nothing is there twice, missing or unknown. Exit code 4 when something is found.
     """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
     from batch_issuer.cli.progress import Progress
+    from batch_issuer.cli.secrets import identities_of
     from batch_issuer.verification.run import verify_run
 
     progress = Progress(quiet=quiet, verb="verified")
     record = _record(out)
     anchors = _anchors(pki, ca_name, signed_by, record, progress)
+    identities = identities_of(identity_files, progress.warn)
     progress.begin(record.accepted)
     try:
         report = verify_run(
-            out, scratch=scratch, anchors=anchors, workers=workers, progress=progress.advance, notify=progress.warn
+            out,
+            scratch=scratch,
+            anchors=anchors,
+            workers=workers,
+            identities=identities,
+            progress=progress.advance,
+            notify=progress.warn,
         )
     finally:
         progress.end()

@@ -40,6 +40,7 @@ class RunRecord:
         signer: who signs SHA256SUMS, by the name in the PKI directory; None for nobody.
         signer_certificate: its certificate, PEM.
         format: how bundles are stored.
+        seal_to: age recipients that each part is encrypted to, sorted; empty when parts are not sealed.
         part_size: devices per part.
         days: validity asked for.
         backdate: seconds that notBefore was asked to lie back.
@@ -75,6 +76,7 @@ class RunRecord:
     signer: str | None
     signer_certificate: str | None
     format: str
+    seal_to: tuple[str, ...]
     part_size: int
     days: int
     backdate: int
@@ -167,6 +169,7 @@ def decode_record(octets: bytes | None, where: str) -> RunRecord:
                 f"{path} has format version {version}, expected {_FORMAT_VERSION}",
                 hint="use the version of batch-issuer that began this run",
             )
+        values["seal_to"] = tuple(values["seal_to"])
         record = RunRecord(**values)
         _check_types(record)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
@@ -175,11 +178,19 @@ def decode_record(octets: bytes | None, where: str) -> RunRecord:
 
 
 def _check_types(record: RunRecord) -> None:
-    kinds = {"str": (str,), "int": (int,), "bool": (bool,), "str | None": (str, type(None))}
+    kinds = {
+        "str": (str,),
+        "int": (int,),
+        "bool": (bool,),
+        "str | None": (str, type(None)),
+        "tuple[str, ...]": (tuple,),
+    }
     for field in fields(record):
         value = getattr(record, field.name)
         if type(value) not in kinds[str(field.type)]:
             raise ValueError(f"{field.name} is of the wrong type")
+    if not all(type(recipient) is str for recipient in record.seal_to):
+        raise ValueError("seal_to is of the wrong type")
     if record.part_size < 1 or not 0 <= record.csr_rows <= record.accepted <= record.rows:
         raise ValueError("its counts contradict each other")
     parse_time(record.not_before), parse_time(record.not_after)

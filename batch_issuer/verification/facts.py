@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.record import RunRecord
     from batch_issuer.stores.address import StoreAddress
     from batch_issuer.verification.anchors import Anchors
@@ -19,12 +20,14 @@ __all__ = ["RunFacts"]
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What every device of a run is checked against; no secret.
+    """What every device of a run is checked against.
 
     Attributes:
         out: the output folder; of a run in a store, the folder with copies of its small files.
         prefix: where bundles are fetched from; None when they are in the output folder.
         format: how bundles are stored.
+        seal_to: whom for parts are sealed; empty when they are not.
+        identities: what opens sealed parts; no repr shows it.
         ca: the device CA's certificate, DER.
         root: the root's, DER.
         factory: the organizational unit.
@@ -44,6 +47,8 @@ class RunFacts:
     out: Path
     prefix: StoreAddress | None
     format: str
+    seal_to: tuple[str, ...]
+    identities: AgeIdentities | None
     ca: bytes
     root: bytes
     factory: str
@@ -60,19 +65,30 @@ class RunFacts:
     formulas_neutralised: bool
 
     @classmethod
-    def of(cls, source: RunSource, record: RunRecord, anchors: Anchors, *, finished: bool) -> RunFacts:
+    def of(
+        cls,
+        source: RunSource,
+        record: RunRecord,
+        anchors: Anchors,
+        *,
+        finished: bool,
+        identities: AgeIdentities | None = None,
+    ) -> RunFacts:
         """The facts of a run, with the certificates that it is checked against.
 
         Args:
             source: where it is.
             record: what was asked.
             anchors: the certificates.
+            identities: what opens sealed parts.
             finished: whether rows come from the output manifest; those of an unfinished run are as in the input.
         """
         return cls(
             out=source.folder.path,
             prefix=source.prefix,
             format=record.format,
+            seal_to=record.seal_to,
+            identities=identities,
             ca=anchors.ca,
             root=anchors.root,
             factory=record.factory,

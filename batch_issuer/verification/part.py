@@ -12,8 +12,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from batch_issuer.bundles.contents import FILE_MODES
-from batch_issuer.bundles.format import bundle_format
-from batch_issuer.errors import BundleError
+from batch_issuer.bundles.sealed import readable_format
+from batch_issuer.errors import BundleError, IdentityError
 from batch_issuer.output.folder import BUNDLES, OutputFolder
 from batch_issuer.output.rows import read_commit
 from batch_issuer.stores.mirror import Mirror
@@ -79,7 +79,7 @@ class PartChecker:
 
     def __init__(self, facts: RunFacts) -> None:
         self._folder = OutputFolder(facts.out)
-        self._format = bundle_format(facts.format)
+        self._format = readable_format(facts.format, facts.seal_to, facts.identities)
         self._packed = facts.format != "dir"
         self._mirror = None if facts.prefix is None else Mirror(facts.prefix, facts.out)
         self._bundles = BundleChecker(facts)
@@ -131,9 +131,10 @@ class PartChecker:
                     collector.findings.add([unknown], place, device_uuid=bundle.device_uuid)
                 else:
                     collector.take(bundle, row)
-        except BundleError as error:
+        except (BundleError, IdentityError) as error:
             wrong = f"{error}; {len(waiting)} of its {len(rows)} devices were not reached"
-            collector.findings.add([Fault("part-unreadable", wrong)], place)
+            code = "part-sealed" if isinstance(error, IdentityError) else "part-unreadable"
+            collector.findings.add([Fault(code, wrong)], place)
             return
         for row in waiting.values():
             collector.add(Fault("bundle-missing", "the device of this row has no bundle in its part"), row)

@@ -29,8 +29,8 @@ FOLDERS_PER_TASK = 5000
 """Bundles checked together when each has a folder of its own."""
 
 
-_PART = re.compile(r"part-([0-9]{5,9})(?:\.([0-9a-f]{8}))?(?:\.[a-z]+)?")
-_ATTEMPT = re.compile(rb"part-[0-9]{5,9}\.[0-9a-f]{8}(?:\.[a-z]+)?")
+_PART = re.compile(r"part-([0-9]{5,9})(?:\.([0-9a-f]{8}))?(?:\.[a-z]+)*")
+_ATTEMPT = re.compile(rb"part-[0-9]{5,9}\.[0-9a-f]{8}(?:\.[a-z]+)*")
 
 
 def is_attempt(name: bytes) -> bool:
@@ -122,6 +122,7 @@ class ManifestWalk:
         self._last_row = 0
         self._packed = record.format != "dir"
         self._in_parts = self._packed or record.named_by_attempt
+        self._suffix = f".{record.format}" + (".age" if record.seal_to else "")
         self._taken: set[int] = set()
 
     def tasks(self, tables: Iterable[pa.Table]) -> Iterator[PartTask]:
@@ -223,4 +224,4 @@ class ManifestWalk:
         name = part_name(index)
         if self._record.named_by_attempt:
             name += f".{match[2]}" if match is not None and match[2] else ".?"
-        return index if location == (f"{name}.{self._record.format}" if self._packed else name) else None
+        return index if location == (name + self._suffix if self._packed else name) else None

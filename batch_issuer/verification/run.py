@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.errors import OutputError
 from batch_issuer.output.folder import BUNDLES
 from batch_issuer.output.manifest import issued_rows
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.stores.address import StoreAddress
     from batch_issuer.verification.anchors import Anchors
     from batch_issuer.verification.part import PartResult
@@ -79,6 +81,7 @@ def verify_run(
     scratch: Path | None = None,
     anchors: Anchors | None = None,
     workers: int = 1,
+    identities: AgeIdentities | None = None,
     progress: Callable[[int], object] = lambda _: None,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Report:
@@ -94,27 +97,38 @@ def verify_run(
         scratch: where copies of a store's objects are for a while; None for the system's place for temporary files.
         anchors: the factory's certificates; None takes those that the run itself recorded.
         workers: processes that check.
+        identities: what opens sealed parts.
         progress: told how many more devices are done.
         notify: told, in a sentence, what the user should know meanwhile.
 
     Raises:
         OutputError: there is no run, or its `run.json` is damaged.
+        RefusedError: bundles are sealed, and there is no identity.
         RunFailedError: the workers died.
         StoreError: the store refuses or fails.
         OSError: the disk failed.
     """
     with open_run(out, scratch) as source:
-        return _Verification(source, str(out), anchors, workers).run(progress, notify)
+        return _Verification(source, str(out), anchors, workers, identities).run(progress, notify)
 
 
 class _Verification:
     """One verification; each step is a method."""
 
-    def __init__(self, source: RunSource, shown: str, anchors: Anchors | None, workers: int) -> None:
+    def __init__(
+        self,
+        source: RunSource,
+        shown: str,
+        anchors: Anchors | None,
+        workers: int,
+        identities: AgeIdentities | None,
+    ) -> None:
         self._began = monotonic()
         self._source = source
         self._folder = source.folder
         self._record = read_record(self._folder.record, shown=shown)
+        readable_format(self._record.format, self._record.seal_to, identities)  # refuses what cannot be read
+        self._opened_by = identities
         prepare_workers([part.__name__, *([] if source.prefix is None else ["batch_issuer.stores.store"])])
         self._anchors = anchors or recorded_anchors(self._record)
         self._finished = self._folder.summary.exists()
@@ -184,7 +198,13 @@ class _Verification:
         return self._folder.manifest(self._record.manifest_format).name
 
     def _supervisor(self, notify: Callable[[str], None]) -> Supervisor[PartTask, PartResult]:
-        facts = RunFacts.of(self._source, self._record, self._anchors, finished=self._finished)
+        facts = RunFacts.of(
+            self._source,
+            self._record,
+            self._anchors,
+            finished=self._finished,
+            identities=self._opened_by,
+        )
         begin = partial(part.start, facts)
         return Supervisor(begin, workers=self._workers, label=lambda task: task.place, notify=notify)
 
