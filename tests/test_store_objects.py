@@ -239,7 +239,9 @@ def test_a_lease_is_one_runs(stores: Stores, store: Store) -> None:
     held = Lease(store, "one")
     with pytest.raises(OutputError) as refused:
         Lease(store, "two", dead=frozenset({"three"}))
-    assert str(refused.value).startswith(f"{store.address} is in use by another run: its lease was renewed ")
+    assert str(refused.value).startswith(
+        f"the output folder {store.address} is in use by another run: its lease was renewed "
+    )
     held.check()
     check_owner(store, "one")
     with pytest.raises(RunFailedError, match="another run has taken"):

@@ -47,6 +47,10 @@ __all__ = ["DryRun", "dry_run", "issue"]
 
 
 _RESUME_HINT = "the same command with --resume goes on from here"
+_MANY_OBJECTS = (
+    "with --format dir every file of every device is an object of its own, and a request: tar or parquet, with one per "
+    "part, are recommended for stores"
+)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -188,6 +192,8 @@ def _plan(
         ledger=ledger,
         notify=notify,
     )
+    if home.named_by_attempt and request.format == "dir":
+        plan.warnings.append(_MANY_OBJECTS)
     if before is not None:
         check_same(before, plan.record, now=now)
     else:

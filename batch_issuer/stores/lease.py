@@ -85,8 +85,9 @@ class Lease:
             if _owner(content) not in dead:
                 age = (self._now() - stored.modified).total_seconds()
                 if age < _STALE_SECONDS:
+                    used = f"the output folder {self._store.address} is in use by another run"
                     raise OutputError(
-                        f"{self._store.address} is in use by another run: its lease was renewed {age:.0f} s ago",
+                        f"{used}: its lease was renewed {age:.0f} s ago",
                         hint=f"wait for it to end; {_STALE_SECONDS} s after it was killed, --resume takes over",
                     )
             if self._store.put_over(LEASE, self._content(), stored.version):
