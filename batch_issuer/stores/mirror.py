@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from batch_issuer.stores.address import StoreAddress
 
 __all__ = ["Mirror", "open_mirror"]
-
-_AT_ONCE = 24
 
 
 @contextmanager
@@ -72,10 +69,9 @@ class Mirror:
             StoreError: the store refuses or fails.
         """
         names = list(self.store.names(folder))
-        files = [(name, self._place(name), modes.get(name.rpartition("/")[2], PRIVATE_MODE)) for name in names]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for _ in pool.map(lambda file: self.store.fetch(*file), files):
-                pass
+        self.store.fetch_all(
+            (name, self._place(name), modes.get(name.rpartition("/")[2], PRIVATE_MODE)) for name in names
+        )
 
     @contextmanager
     def bundles(self, location: str, modes: Mapping[str, int] | None = None) -> Iterator[Path]:

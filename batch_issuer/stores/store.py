@@ -22,7 +22,7 @@ from batch_issuer.stores.endpoint import client_options
 from batch_issuer.stores.telling import telling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -123,6 +123,14 @@ class Store:
             path.unlink()
         return there
 
+    def fetch_all(self, files: Iterable[tuple[str, Path, int]]) -> None:
+        """Copy many objects into new files of these modes, some at once.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        _at_once(self.fetch, files)
+
     def copy(self, name: str, fd: int) -> bool:
         """Write an object into an open file; False if it is not there.
 
@@ -150,9 +158,7 @@ class Store:
 
     def put_all(self, files: Iterable[tuple[str, Path]]) -> None:
         """Put many small objects, some at once."""
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for _ in pool.map(lambda file: self.put(*file), files):
-                pass
+        _at_once(self.put, files)
 
     def put_new(self, name: str, content: Octets) -> bool:
         """Put an object unless one is there; whether it is this one that is there.
@@ -213,6 +219,24 @@ class Store:
         if gone:
             with telling(self.address, f"delete {gone[0]}"):
                 obstore.delete(self._store, gone)
+
+
+def _at_once(request: Callable[..., object], arguments: Iterable[tuple[Any, ...]]) -> None:
+    """Make many requests, some of them at once; after one that fails no more are begun.
+
+    Args:
+        request: the method.
+        arguments: of each.
+
+    Raises:
+        Exception: the first that a request raised.
+    """
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
+        for done in [pool.submit(request, *each) for each in arguments]:
+            done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _stored(meta: Any) -> Stored:
