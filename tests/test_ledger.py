@@ -34,7 +34,6 @@ from judges import (
 )
 from pki import p256
 
-from batch_issuer.batch import run as run_module
 from batch_issuer.batch.claim import Claim
 from batch_issuer.batch.folder_home import FolderHome
 from batch_issuer.errors import LedgerError
@@ -350,7 +349,7 @@ def test_a_plan_that_was_killed_is_given_up_by_the_next_one(monkeypatch: pytest.
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "replace_file", kill)
+        patch.setattr(FolderHome, "write_record", kill)
         patch.setattr(Ledger, "release", lambda *_: 0)
         patch.setattr(Claim, "abandon", lambda _: None)
         with pytest.raises(Killed):

@@ -87,10 +87,8 @@ def dry_run(
     signer = _signer(request, now, passphrase)
     with open_run_ledger(request, home, before, dry=True) or nullcontext() as ledger:
         file = open_manifest(request, None)
-        names = home.named_by_attempt
-        plan = make_plan(
-            request, issuer, file, now=now, spill=None, named_by_attempt=names, signer=signer, ledger=ledger
-        )
+        fixed = partial(make_plan, now=now, spill=None, named_by_attempt=home.named_by_attempt)
+        plan = fixed(request, issuer, file, signer=signer, ledger=ledger)
     record = plan.record if before is None else check_same(before, plan.record, now=now)
     path = home.folder.path.absolute()
     existing = next(above for above in (path, *path.parents) if above.exists())
@@ -181,17 +179,8 @@ def _plan(
     folder = home.folder
     folder.plan.unlink(missing_ok=True)
     file = open_manifest(request, folder.spool)
-    plan = make_plan(
-        request,
-        issuer,
-        file,
-        now=now,
-        spill=folder.plan,
-        named_by_attempt=home.named_by_attempt,
-        signer=signer,
-        ledger=ledger,
-        notify=notify,
-    )
+    fixed = partial(make_plan, now=now, spill=folder.plan, named_by_attempt=home.named_by_attempt, notify=notify)
+    plan = fixed(request, issuer, file, signer=signer, ledger=ledger)
     if home.named_by_attempt and request.format == "dir":
         plan.warnings.append(_MANY_OBJECTS)
     if before is not None:
