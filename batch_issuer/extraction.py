@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from batch_issuer.bundles.contents import Bundle
-    from batch_issuer.bundles.format import BundleFormat
+    from batch_issuer.bundles.format import BundleFormat, PasswordOf
     from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.record import RunRecord
     from batch_issuer.stores.address import StoreAddress
@@ -52,6 +52,7 @@ def extract(
     *,
     scratch: Path | None = None,
     identities: AgeIdentities | None = None,
+    passwords: PasswordOf | None = None,
     warn: Callable[[str], None],
     advance: Callable[[int], None] = lambda _: None,
 ) -> int:
@@ -65,6 +66,7 @@ def extract(
         to: the folder for them; made if it is not there.
         scratch: where copies of a store's objects are for a while; None for the system's place for temporary files.
         identities: what opens sealed bundles.
+        passwords: opens the bundles, where that takes passwords.
         warn: told what is wrong with how a bundle is stored.
         advance: told how many more are there.
 
@@ -84,7 +86,7 @@ def extract(
             folder = OutputFolder(mirror.path)
             _copy_tables(mirror)
         record = read_record(folder.record, shown=str(out))
-        stored = readable_format(record.format, record.seal_to, identities)
+        stored = readable_format(record.format, record.seal_to, identities, passwords)
         wanted = None if device_uuids is None else _checked(device_uuids)
         places = _places(folder, record, wanted)
         if not folder.summary.exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batch_issuer.benchmark.figures import SEALED
+from batch_issuer.benchmark.figures import P12, P12_LOOP, P12_RANDOM, SEALED
 from batch_issuer.benchmark.report import machine_lines
 from benchmarks.handshakes import PROBE, S_TIME
 
@@ -145,12 +145,24 @@ def _others(results: Results) -> Iterator[str]:
         yield f"`verify` of {section.settings['devices'] // 2:,} devices: {rates}."
     if "handshakes" in results.sections:
         yield _handshakes(results.sections["handshakes"])
+    if "p12" in results.sections:
+        yield _p12(results.sections["p12"])
     if "shell" in results.sections:
         parts = [
             f"`{name}` {figures['wall_seconds'].median:.2f} s"
             for name, figures in results.sections["shell"].summary.items()
         ]
         yield f"Shell to shell: {', '.join(parts)}."
+
+
+def _p12(section: Section) -> str:
+    rates = {name: figures["devices_per_second"].median for name, figures in section.summary.items()}
+    more = ", ".join(f"{rate:,.0f}/s at {name}" for name, rate in rates.items() if name.endswith(" rounds"))
+    return (
+        f"`p12` with {section.settings['workers'][-1]} processes: {rates[P12]:,.0f}/s by one password, "
+        f"{rates[P12_RANDOM]:,.0f}/s by one made for each device; a bare loop of key, signature and file "
+        f"{rates[P12_LOOP]:,.0f}/s, all with 2,048 rounds of PBKDF2. The loop with more: {more}."
+    )
 
 
 def _handshakes(section: Section) -> str:

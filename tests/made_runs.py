@@ -124,6 +124,7 @@ def _record(authority: Authority, format_name: str, values: dict[str, Any]) -> R
         "signer": None,
         "signer_certificate": None,
         "format": format_name,
+        "p12_passwords": None,
         "seal_to": (),
         "part_size": PART_SIZE,
         "days": 7300,

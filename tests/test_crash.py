@@ -21,6 +21,7 @@ from csrs import csr_manifest, forms_of, spki_of
 from pki import make_pki
 
 FORMATS = ("dir", "tar", "parquet", "tar sealed", "parquet sealed")
+P12 = ("p12", "p12-random")
 RANDOM_KILLS = int(os.environ.get("BATCH_ISSUER_CHAOS", "8"))
 HERE = Path(__file__).parent
 
@@ -44,7 +45,7 @@ def matrix(bundle_format: str, pki: Path, folder: Path, *flaw: str) -> dict[str,
     return result
 
 
-@pytest.mark.parametrize("bundle_format", FORMATS)
+@pytest.mark.parametrize("bundle_format", [*FORMATS, *P12])
 def test_killed_before_every_file_operation(bundle_format: str, pki: Path, tmp_path: Path) -> None:
     """Each kill is followed by an audit, a resume and an audit: steps 1 to 5, and what lies between."""
     result = matrix(bundle_format, pki, tmp_path)
@@ -71,23 +72,28 @@ def test_the_audit_finds_an_order_that_is_wrong(flaw: str, pki: Path, tmp_path: 
     assert matrix("tar", pki, tmp_path, flaw)["failures"] != []
 
 
+def test_the_audit_finds_passwords_of_an_attempt_that_was_not_committed(pki: Path, tmp_path: Path) -> None:
+    assert matrix("p12-random", pki, tmp_path, "stale-passwords")["failures"] != []
+
+
 def test_the_audit_finds_a_part_that_is_sealed_too_late(pki: Path, tmp_path: Path) -> None:
     """The file in the clear is gone before the run goes on: only a kill in between shows it."""
     assert matrix("tar sealed", pki, tmp_path, "clear-first")["failures"] != []
 
 
-@pytest.mark.parametrize("bundle_format", FORMATS)
+@pytest.mark.parametrize("bundle_format", [*FORMATS, "p12-random"])
 def test_killed_at_random_instants(bundle_format: str, pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
     """The whole process group of the real program, again and again, each time resumed."""
     random = Random(bundle_format)
     manifest, lots = tmp_path / "devices.parquet", 0
-    wanted = runs.write_manifest(manifest, 4000)
+    wanted = runs.write_manifest(manifest, 1500 if bundle_format in P12 else 4000)
     stored_as, sealed, _ = bundle_format.partition(SEALED)
     seal = ["--seal-to", new_recipient(tmp_path)] if sealed else []
     kills, before = 0, dict[str, str]()
     out = tmp_path / "out-0"
     while kills < RANDOM_KILLS:
-        options = ["--format", stored_as, "--part-size", "100", "--workers", "2", "--resume", "-q", *seal]
+        kind = runs.format_options(stored_as)
+        options = [*kind, "--part-size", "100", "--workers", "2", "--resume", "-q", *seal]
         process = runs.start(runs.issue_arguments(manifest, pki, out, *options))
         time.sleep(random.uniform(0.0, 1.2))
         if process.poll() is None:

@@ -51,6 +51,7 @@ def test_a_full_disk_is_said_and_leaves_no_litter(tmp_path: Path) -> None:
                 assert (answer.status, answer.msg) == (507, "the server's disk is full, and nothing was changed")
             assert sorted((disk / "data/keys").iterdir()) == keys
             assert owner.get() == shown
+        server.wait_errors(f"PATCH '{CERTS}'")
         errors = [line for line in server.errors.splitlines() if line.startswith("error:")]
         assert errors == [f"error: no space is left for --data at {method} '{CERTS}'" for method in ("POST", "PATCH")]
         owner.post(ca_csr=True)
@@ -80,7 +81,9 @@ def test_a_full_disk_at_the_start_is_no_foreign_database(tmp_path: Path, size: s
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
+    """One that was made before, and is opened again."""
     (tmp_path / "data").mkdir()
+    Store(tmp_path / "data/gateway.sqlite", "acme").close()
     with closing(Store(tmp_path / "data/gateway.sqlite", "acme")) as store:
         yield store
 

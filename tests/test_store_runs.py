@@ -434,3 +434,11 @@ def test_a_lease_of_this_machines_dead_run_is_taken_over_at_once(lot: Lot) -> No
     assert (refused.returncode, "is in use by another run: its lease was renewed" in refused.stderr) == (2, True)
     assert lot.issue().returncode == 0
     lot.check()
+
+
+def test_p12_files_go_into_a_folder(lot: Lot) -> None:
+    for more in ((), ("--dry-run",)):
+        refused = lot.issue("--p12-random-passwords", *more, bundle_format="p12")
+        assert refused.returncode == 2
+        assert "error: --format p12 goes into a folder, and not into an object store" in refused.stderr
+    assert lot.stores.keys(lot.prefix) == []

@@ -1,7 +1,8 @@
 """Step 5 of a run: what its parts committed becomes the one manifest, hashed, signed and summed up.
 
 1. `bundles/` is synced: every bundle's name is durable before anything says that it is there.
-2. All commit records, in order, become the output manifest; their lines of SHA256SUMS are copied beside it.
+2. All commit records, in order, become the output manifest; their lines of SHA256SUMS are copied beside it, and
+   those of `p12-passwords.csv`, which is in place before the manifest is.
 3. `rejects.csv`, if there are any.
 4. The summary's octets are fixed, and not yet written: SHA256SUMS has their digest too.
 5. `SHA256SUMS`, whole; then `SHA256SUMS.sig` over it, if the run has a signer.
@@ -12,6 +13,7 @@ Killed before 6, all of it is done again from the same commit records.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from hashlib import file_digest, sha256
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import OutputError
 from batch_issuer.output.folder import part_name
 from batch_issuer.output.manifest import ManifestWriter
+from batch_issuer.output.passwords import PasswordsWriter
 from batch_issuer.output.rejects import rejects_csv
 from batch_issuer.output.sums import SumsWriter
 
@@ -100,15 +103,25 @@ def finished_before(request: RunRequest, home: Home, say: Callable[[str], None])
 
 
 def _write_manifest(home: Home, record: RunRecord, sums: SumsWriter, attempts: set[str]) -> str:
-    """The output manifest, and the bundles' lines of SHA256SUMS; returns the manifest's SHA-256, and who won."""
-    new = home.folder.work / "manifest.new"
-    new.unlink(missing_ok=True)
+    """The output manifest, the bundles' lines of SHA256SUMS, the passwords; returns the manifest's SHA-256."""
+    folder = home.folder
+    new, listed = folder.work / "manifest.new", folder.work / "passwords.new"
+    for left in (new, listed):
+        left.unlink(missing_ok=True)
     kind = record.manifest_format
-    with ManifestWriter(new, kind, spreadsheet_safe=record.spreadsheet_safe) as manifest:
+    makes_passwords = record.makes_passwords
+    with (
+        ManifestWriter(new, kind, spreadsheet_safe=record.spreadsheet_safe) as manifest,
+        PasswordsWriter(listed) if makes_passwords else nullcontext() as passwords,
+    ):
         for index in range(record.parts):
             commit = home.read_commit(index)
             sums.write(commit.sums)
             manifest.write(commit.rows)
             attempts.add(f"{part_name(index)}.{commit.attempt}")
-    home.place(new, home.folder.manifest(kind).name)
+            if passwords is not None:
+                passwords.write(commit.passwords)
+    if makes_passwords:
+        home.place(listed, folder.passwords.name)
+    home.place(new, folder.manifest(kind).name)
     return manifest.digest

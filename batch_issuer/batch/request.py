@@ -28,6 +28,7 @@ class RunRequest:
         reissue: issue devices that the ledger knows to be issued.
         sign_with: the signer of the output in the PKI directory; None leaves it unsigned.
         format: how bundles are stored.
+        p12_passwords: of format p12, `run` for one password given, `device` for one made for each device.
         seal_to: age recipients that each part is encrypted to, before it is written; empty leaves them unsealed.
         workers: processes.
         part_size: devices per part.
@@ -57,6 +58,7 @@ class RunRequest:
     reissue: bool = False
     sign_with: str | None = None
     format: str = "dir"
+    p12_passwords: str | None = None
     seal_to: tuple[str, ...] = ()
     workers: int
     part_size: int = 5000

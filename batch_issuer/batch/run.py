@@ -8,19 +8,17 @@ from __future__ import annotations
 import errno
 import time
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from batch_issuer.authority.batch_signer import load_batch_signer
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
-from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.finish import finish_run, finished_before
 from batch_issuer.batch.home import home_of
 from batch_issuer.batch.ledgering import open_run_ledger
 from batch_issuer.batch.part import PartDone, PartWork
-from batch_issuer.batch.plan import make_plan
+from batch_issuer.batch.passwords import check_resumed_password, run_password
+from batch_issuer.batch.plan import make_plan, run_signer
 from batch_issuer.batch.source import open_manifest
 from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import Interrupted, OutputError, RunFailedError, StoreError
@@ -40,11 +38,9 @@ if TYPE_CHECKING:
     from batch_issuer.batch.observer import Observer
     from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
-    from batch_issuer.devices import Rejection
     from batch_issuer.output.record import RunRecord
 
-__all__ = ["DryRun", "dry_run", "issue"]
-
+__all__ = ["issue"]
 
 _RESUME_HINT = "the same command with --resume goes on from here"
 _MANY_OBJECTS = (
@@ -54,51 +50,6 @@ _MANY_OBJECTS = (
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-@dataclass(frozen=True, slots=True)
-class DryRun:
-    """What a run would do.
-
-    Attributes:
-        record: what it would be asked.
-        rejections: the findings about the rows that it would reject.
-        warnings: sentences for the user.
-        octets: about what it would write.
-        seconds: about what it would take.
-    """
-
-    record: RunRecord
-    rejections: tuple[Rejection, ...]
-    warnings: tuple[str, ...]
-    octets: int
-    seconds: float
-
-
-def dry_run(
-    request: RunRequest, *, now: datetime, passphrase: Passphrase | None = None, token: Token | None = None
-) -> DryRun:
-    """All of the plan's checks, and nothing written; of a run to be resumed, whether it could be.
-
-    Raises:
-        BatchIssuerError: as `issue`, where it would refuse.
-    """
-    home = home_of(request.prefix or request.out, request.scratch)
-    issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
-    before = home.read_record() if home.check(resume=request.resume) else None
-    signer = _signer(request, now, passphrase)
-    with open_run_ledger(request, home, before, dry=True) or nullcontext() as ledger:
-        file = open_manifest(request, None)
-        fixed = partial(make_plan, now=now, spill=None, named_by_attempt=home.named_by_attempt)
-        plan = fixed(request, issuer, file, signer=signer, ledger=ledger)
-    record = plan.record if before is None else check_same(before, plan.record, now=now)
-    path = home.folder.path.absolute()
-    existing = next(above for above in (path, *path.parents) if above.exists())
-    footprint = check_space(
-        record, issuer.root, existing, spilled=0, held=home.held_parts(record.parts, request.workers)
-    )
-    seconds = seconds_for(record.accepted, request.workers, issuer.key.open(), csr_rows=record.csr_rows)
-    return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets, seconds)
-
-
 def issue(
     request: RunRequest,
     observer: Observer,
@@ -106,6 +57,7 @@ def issue(
     now: datetime,
     passphrase: Passphrase | None = None,
     token: Token | None = None,
+    p12_password: Callable[[], bytes] | None = None,
 ) -> Summary:
     """Issue every device of a manifest: the main job.
 
@@ -115,6 +67,7 @@ def issue(
         now: UTC.
         passphrase: gives the passphrase of an encrypted CA key, by the key's file name.
         token: where the CA's key is, if it is no file.
+        p12_password: gives the password of a run of format p12 that has one for all bundles.
 
     Raises:
         RefusedError: something is not fit; nothing was made.
@@ -130,8 +83,10 @@ def issue(
             return finished_before(request, home, observer.say)
         try:
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
-            signer = _signer(request, now, passphrase)
+            signer = run_signer(request, now, passphrase)
             before = home.read_record() if claim.resuming else None
+            password = run_password(request, p12_password)
+            check_resumed_password(home.folder, before, password)
             ledger = opened.enter_context(open_run_ledger(request, home, before) or nullcontext())
             plan = _plan(request, issuer, home, before, signer=signer, ledger=ledger, now=now, notify=observer.say)
         except OSError as error:
@@ -146,7 +101,9 @@ def issue(
         for warning in plan.warnings:
             observer.warn(warning)
         try:
-            run = _Run(home, claim, plan, issuer, observer=observer, signer=signer, ledger=ledger)
+            run = _Run(
+                home, claim, plan, issuer, observer=observer, signer=signer, ledger=ledger, p12_password=password
+            )
             return run.run(request.workers, time.monotonic() - began)
         except OSError as error:
             raise RunFailedError(_told(error), hint=f"when that is mended, {_RESUME_HINT}") from error
@@ -156,12 +113,6 @@ def issue(
         except (RunFailedError, Interrupted) as error:
             error.hint = error.hint or _RESUME_HINT
             raise
-
-
-def _signer(request: RunRequest, now: datetime, passphrase: Passphrase | None) -> BatchSigner | None:
-    if request.sign_with is None:
-        return None
-    return load_batch_signer(request.pki, request.sign_with, now=now, passphrase=passphrase)
 
 
 def _plan(
@@ -207,6 +158,7 @@ class _Run:
         observer: Observer,
         signer: BatchSigner | None,
         ledger: RunLedger | None,
+        p12_password: bytes | None,
     ) -> None:
         self._home = home
         self._claim = claim
@@ -215,6 +167,7 @@ class _Run:
         self._issuer = issuer
         self._signer = signer
         self._ledger = ledger
+        self._p12_password = p12_password
         self._observer = observer
         self._done = self._minted = self._octets = 0
 
@@ -262,7 +215,13 @@ class _Run:
         try:
             with StopRequest(self._observer.say) as stop:
                 supervisor: Supervisor[int, PartDone] = Supervisor(
-                    PartWork(self._home, self._record, self._issuer, resumed=self._claim.resuming),
+                    PartWork(
+                        self._home,
+                        self._record,
+                        self._issuer,
+                        resumed=self._claim.resuming,
+                        p12_password=self._p12_password,
+                    ),
                     workers=workers,
                     label=part_name,
                     stop=stop,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batch_issuer.batch.claim import Claim
-from batch_issuer.errors import OutputError
+from batch_issuer.errors import OutputError, StoreError
 from batch_issuer.files import PRIVATE_MODE, replace_file
 from batch_issuer.output.folder import OutputFolder
 from batch_issuer.stores.lease import LEASE, Lease
@@ -106,7 +106,9 @@ class StoreHold:
 
     def abandon(self) -> None:
         """Leave the prefix as it was before: the run was refused and nothing was made."""
-        if not self.resuming:
+        if self.resuming:
+            return
+        with suppress(StoreError):  # what it failed by is told already; who plans next here finds the note
             self._store.delete([str(self._folder.ledger_run.relative_to(self._folder.path))])
 
     def finish(self) -> None:

@@ -19,6 +19,9 @@ __all__ = [
     "C_SIGN",
     "C_SIGN_COPY",
     "FLOOR",
+    "P12",
+    "P12_LOOP",
+    "P12_RANDOM",
     "SEALED",
     "Figures",
     "Limit",
@@ -37,6 +40,12 @@ CORE = "core"
 
 BARE_LOOP = "bare loop"
 """The floor, and the folders and files of the `dir` format, with nothing that makes them safe."""
+
+P12_LOOP = "p12 loop"
+"""The floor of `p12`: keys and signatures, and one PKCS#12 file per device in memory."""
+
+P12, P12_RANDOM = "p12", "p12 random"
+"""`p12` with one password for all devices, and with one made for each."""
 
 C_SIGN = "C_Sign loop"
 """What a token gives a bare loop of signatures with the CA's key."""
@@ -76,10 +85,7 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def summarise(rounds: Sequence[Round]) -> Summary:
-    """Every figure's spread over the rounds, with the ratios `of_floor`, `of_c_sign`, `of_bare_loop`, `of_unsealed`.
-
-    The last two are those of `dir`, and of sealed formats.
-    """
+    """Every figure's spread over the rounds, with the ratios to its floors, `of_floor` and so on, and `of_unsealed`."""
     complete = [_with_ratios(one) for one in rounds]
     return {
         name: {figure: spread(one[name][figure] for one in complete) for figure in figures}
@@ -91,7 +97,7 @@ def _with_ratios(one: Round) -> Round:
     """A round with each rate's ratio to the floors' in the same round, and dir's to the bare loop's."""
     extended = {name: dict(figures) for name, figures in one.items()}
     for name, figures in extended.items():
-        for floor, ratio in ((FLOOR, "of_floor"), (C_SIGN, "of_c_sign")):
+        for floor, ratio in ((FLOOR, "of_floor"), (C_SIGN, "of_c_sign"), (P12_LOOP, "of_p12_loop")):
             if floor in one and name != floor and _RATE in figures:
                 figures[ratio] = figures[_RATE] / one[floor][_RATE]
         unsealed = name.removesuffix(SEALED)

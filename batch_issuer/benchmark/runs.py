@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from batch_issuer.benchmark.figures import P12, P12_RANDOM
 from batch_issuer.bundles.contents import FILE_MODES
 from batch_issuer.bundles.recipients import need_age
 from batch_issuer.errors import RunFailedError
@@ -34,7 +35,7 @@ class Run:
     """How to issue.
 
     Attributes:
-        format: how bundles are stored.
+        format: how bundles are stored; of p12 also with what passwords.
         devices: how many.
         workers: processes.
         part_size: devices per part.
@@ -101,7 +102,7 @@ def issued(workload: Workload, run: Run) -> Iterator[tuple[Path, Figures]]:
         "--manifest": manifest,
         "--pki": workload.pki,
         "--out": out,
-        "--format": run.format,
+        "--format": run.format.split()[0],
         "--workers": run.workers,
         "--part-size": run.part_size,
         "--hardware-id": "bench",
@@ -109,6 +110,10 @@ def issued(workload: Workload, run: Run) -> Iterator[tuple[Path, Figures]]:
     if run.sealed:
         options["--seal-to"] = _recipient()
     arguments = [str(text) for option in options.items() for text in option]
+    if run.format == P12:
+        arguments += ["--p12-password-file", str(workload.p12_password())]
+    elif run.format == P12_RANDOM:
+        arguments.append("--p12-random-passwords")
     try:
         figures, output = run_program(workload, "issue", *arguments, *workload.options, "--json", "-q")
         yield out, figures | _of_summary(json.loads(output)) | _share(figures)

@@ -15,7 +15,7 @@ from batch_issuer.files import PRIVATE_MODE, create_file, sync_directory, write_
 from batch_issuer.sums import BUNDLES, sum_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -52,6 +52,15 @@ class PackedFormat(ABC):
             BundleError: it is not whole, or no such part.
         """
 
+    def pour(self, part: PartBundles, sink: Callable[[Octets], None]) -> None:
+        """Give the octets of the part's file to `sink`, piece after piece.
+
+        Raises:
+            OSError: as `sink` does.
+        """
+        for piece in self.pieces(part):
+            sink(piece)
+
     def write(self, part: PartBundles, path: Path) -> tuple[int, str]:
         """Write the part's file, which must not exist, with its content durable.
 
@@ -63,10 +72,13 @@ class PackedFormat(ABC):
         """
         digest = sha256()
         fd = create_file(path, PRIVATE_MODE)
+
+        def sink(octets: Octets) -> None:
+            write_all(fd, octets)
+            digest.update(octets)
+
         try:
-            for piece in self.pieces(part):
-                write_all(fd, piece)
-                digest.update(piece)
+            self.pour(part, sink)
             os.fsync(fd)
             return os.fstat(fd).st_size, digest.hexdigest()
         finally:

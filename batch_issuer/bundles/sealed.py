@@ -1,6 +1,6 @@
 """Sealed parts: any packed format inside age, encrypted as it is made and opened in memory alone.
 
-No octet of a part reaches a file in the clear: what the format makes stays in memory, goes through pyrage, and only
+No octet of a part reaches a file in the clear: what the format makes goes piece after piece through pyrage, and only
 what comes out of that goes into the file. The format: https://age-encryption.org/v1 (C2SP `age.md`).
 """
 
@@ -17,12 +17,13 @@ from batch_issuer.bundles.recipients import need_age, open_recipients
 from batch_issuer.errors import BundleError, IdentityError, RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import BinaryIO
 
     from batch_issuer.bundles.contents import Bundle, PartBundles
-    from batch_issuer.bundles.format import BundleFormat, Footprint
+    from batch_issuer.bundles.format import BundleFormat, Footprint, PasswordOf
     from batch_issuer.bundles.recipients import AgeIdentities
+    from batch_issuer.files import Octets
 
 __all__ = ["SEALED", "SealedFormat", "readable_format", "writable_format"]
 
@@ -54,8 +55,10 @@ def writable_format(name: str, seal_to: Sequence[str]) -> BundleFormat:
     return SealedFormat(_packed(stored), seal_to) if seal_to else stored
 
 
-def readable_format(name: str, seal_to: Sequence[str], identities: AgeIdentities | None) -> BundleFormat:
-    """The format called `name`, to be read; if it was sealed, by these identities.
+def readable_format(
+    name: str, seal_to: Sequence[str], identities: AgeIdentities | None, passwords: PasswordOf | None = None
+) -> BundleFormat:
+    """The format called `name`, to be read; if it was sealed, by these identities; if it takes passwords, by these.
 
     Raises:
         RefusedError: as `writable_format`, or it was sealed and there is no identity.
@@ -66,7 +69,7 @@ def readable_format(name: str, seal_to: Sequence[str], identities: AgeIdentities
             hint="give it by --identity FILE; without it, `sha256sum --check SHA256SUMS` in the output folder shows "
             "whether the sealed parts are as they were written",
         )
-    stored = bundle_format(name)
+    stored = bundle_format(name, passwords)
     return SealedFormat(_packed(stored), seal_to, identities) if seal_to else stored
 
 
@@ -102,13 +105,27 @@ class SealedFormat(PackedFormat):
         self._recipients = open_recipients(seal_to)
         self._identities = identities
 
-    def pieces(self, part: PartBundles) -> Iterator[memoryview]:
-        """The age file, in one piece."""
+    def pieces(self, part: PartBundles) -> Iterator[Octets]:
+        """The age file, all of it in memory; `pour` needs a piece at a time."""
+        found: list[Octets] = []
+        self.pour(part, found.append)
+        return iter(found)
+
+    def pour(self, part: PartBundles, sink: Callable[[Octets], None]) -> None:
+        """Give the age file's octets to `sink`, as the format's own pieces are made: the part is never whole in memory.
+
+        Raises:
+            OSError: as `sink` does.
+            BundleError: pyrage cannot seal.
+        """
         import pyrage  # noqa: PLC0415 - an extra
 
-        clear, sealed = io.BytesIO(b"".join(self._inner.pieces(part))), io.BytesIO()
-        pyrage.encrypt_io(clear, sealed, self._recipients)  # a third faster than `pyrage.encrypt`
-        yield sealed.getbuffer()
+        source, target = _Source(self._inner.pieces(part)), _Target(sink)
+        try:
+            pyrage.encrypt_io(source, target, self._recipients)
+        except pyrage.EncryptError as error:
+            # pyrage makes a text of what the streams raised; the run must see that itself, with its errno.
+            raise source.failure or target.failure or BundleError(f"a part cannot be sealed: {error}") from None
 
     def octets(self, devices: int, certificate: int, root: int, sota: int) -> int:
         """The octets that so many devices take, without the header of each part."""
@@ -154,3 +171,47 @@ class SealedFormat(PackedFormat):
         if self._identities is None:
             raise RefusedError("a sealed part is read by an identity, and there is none", hint="give it by --identity")
         return self._identities.open()
+
+
+class _Source:
+    """Pieces as a file that is read."""
+
+    def __init__(self, pieces: Iterator[Octets]) -> None:
+        self.failure: BaseException | None = None
+        self._pieces = pieces
+        self._piece, self._at = memoryview(b""), 0
+
+    def read(self, most: int) -> bytes:
+        """The next octets, at most so many; none at the end."""
+        try:
+            while self._at == len(self._piece):
+                piece = next(self._pieces, None)
+                if piece is None:
+                    return b""
+                self._piece, self._at = memoryview(piece).cast("B"), 0  # Arrow has signed octets
+        except BaseException as error:
+            self.failure = error
+            raise
+        octets = bytes(self._piece[self._at : self._at + most])
+        self._at += len(octets)
+        return octets
+
+
+class _Target:
+    """A sink as a file that is written."""
+
+    def __init__(self, sink: Callable[[Octets], None]) -> None:
+        self.failure: BaseException | None = None
+        self._sink = sink
+
+    def write(self, octets: bytes) -> int:
+        """Take octets, all of them."""
+        try:
+            self._sink(octets)
+        except BaseException as error:
+            self.failure = error
+            raise
+        return len(octets)
+
+    def flush(self) -> None:
+        """Nothing waits here."""

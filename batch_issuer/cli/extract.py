@@ -8,11 +8,13 @@ import click
 
 from batch_issuer.cli.command import Command
 from batch_issuer.cli.options import FOLDER, PLACE, identity_option, json_option, scratch_option, verbosity_options
+from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.stores.address import StoreAddress
 
 __all__ = ["extract"]
@@ -25,6 +27,7 @@ __all__ = ["extract"]
 @click.option("--all", "everything", is_flag=True, help="Every device of the run.")
 @scratch_option
 @identity_option
+@p12_options
 @json_option
 @verbosity_options
 def extract(
@@ -35,6 +38,7 @@ def extract(
     everything: bool,
     scratch: Path | None,
     identity_files: tuple[Path, ...],
+    passwords: PasswordOf | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,  # noqa: ARG001 - read where errors are reported
@@ -57,14 +61,8 @@ def extract(
         raise click.UsageError("expected either UUIDs or --all")
     progress = Progress(quiet=quiet, verb="extracted")
     identities = identities_of(identity_files, progress.warn)
-    count = copy(
-        out,
-        None if everything else device_uuids,
-        to,
-        scratch=scratch,
-        identities=identities,
-        warn=progress.warn,
-    )
+    wanted = None if everything else device_uuids
+    count = copy(out, wanted, to, scratch=scratch, identities=identities, passwords=passwords, warn=progress.warn)
     if as_json:
         click.echo(json.dumps({"devices": count, "to": str(to)}))
     elif not quiet:

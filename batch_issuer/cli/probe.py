@@ -8,12 +8,14 @@ import click
 
 from batch_issuer.cli.command import Command, tell_result
 from batch_issuer.cli.options import OUT_FOLDER, identity_option, json_option, verbosity_options
+from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.probe.report import Failures, Latency, Report
 
 __all__ = ["probe"]
@@ -44,6 +46,7 @@ _SEEDS = 1 << 32
     help="For each device's whole conversation; no device is tried twice.",
 )
 @identity_option
+@p12_options
 @json_option
 @verbosity_options
 def probe(
@@ -56,6 +59,7 @@ def probe(
     concurrency: int,
     timeout: float,
     identity_files: tuple[Path, ...],
+    passwords: PasswordOf | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,  # noqa: ARG001 - read where errors are reported
@@ -88,7 +92,7 @@ def probe(
     progress = Progress(quiet=quiet, verb="probed")
     identities = identities_of(identity_files, progress.warn)
     chosen = SystemRandom().randrange(_SEEDS) if seed is None else seed
-    selection = select_devices(out, sample=sample, seed=chosen, identities=identities)
+    selection = select_devices(out, sample=sample, seed=chosen, identities=identities, passwords=passwords)
     target = choose_target(selection.record, gateway, server_name)
     if not selection.finished:
         progress.warn(f"the run in {out} is unfinished: only what is committed can be probed")

@@ -16,11 +16,13 @@ from batch_issuer.cli.options import (
     token_file_option,
     verbosity_options,
 )
+from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.registering.report import Forecast, Report
 
 __all__ = ["register"]
@@ -56,6 +58,7 @@ class Rate(click.ParamType[float]):
 @click.option("--group", metavar="GROUP", help="The device group of devices whose row of the manifest names none.")
 @click.option("--rate", type=Rate(), default="20/s", show_default=True, help="Requests at most.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at a time.")
+@p12_options
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 @identity_option
 @json_option
@@ -69,6 +72,7 @@ def register(
     group: str | None,
     rate: float,
     concurrency: int,
+    passwords: PasswordOf | None,
     dry_run: bool,
     identity_files: tuple[Path, ...],
     as_json: bool,
@@ -108,6 +112,7 @@ def register(
         concurrency=concurrency,
         observer=progress,
         identities=identities_of(identity_files, progress.warn),
+        passwords=passwords,
     )
     _tell(report, as_json=as_json, quiet=quiet, most=len(report.reasons) if verbose else _SHOWN)
     if not report.registered:

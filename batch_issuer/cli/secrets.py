@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from batch_issuer.bundles.recipients import AgeIdentities
 
-__all__ = ["api_token", "ca_passphrase", "hsm_pin", "identities_of", "new_ca_passphrase"]
+__all__ = ["api_token", "ca_passphrase", "hsm_pin", "identities_of", "new_ca_passphrase", "p12_password"]
 
 _PASSPHRASE_VARIABLE = "BATCH_ISSUER_CA_PASSPHRASE"  # noqa: S105 - the name of a variable
+_P12_VARIABLE = "BATCH_ISSUER_P12_PASSWORD"
 _PIN_VARIABLE = "BATCH_ISSUER_HSM_PIN"
 _TOKEN_VARIABLE = "BATCH_ISSUER_TOKEN"  # noqa: S105 - the name of a variable
 
@@ -99,6 +100,33 @@ def _checked_pin(secret: bytes, token_label: str) -> str:
             f"the PIN of the token {token_label!r} must be one line of UTF-8, and not empty; it is not"
         )
     return text
+
+
+def p12_password(file: Path | None, *, new: bool = False) -> Callable[[], bytes]:
+    """Gives the password of a run's PKCS#12 bundles when it is asked for: out of `file`, the environment or a prompt.
+
+    Args:
+        file: its file.
+        new: whether bundles are to be made with it: then a prompt asks twice.
+
+    It asks once. The function raises RefusedError when there is none of these, AuthorityError when `file` cannot be
+    read.
+    """
+    known: list[bytes] = []
+
+    def password() -> bytes:
+        if not known:
+            what = "Password for the PKCS#12 bundles" if new else "Password of the PKCS#12 bundles"
+            secret = _secret(file, _P12_VARIABLE, what, "password", confirm=new)
+            if not secret:
+                hint = f"give it by --p12-password-file or ${_P12_VARIABLE}"
+                if new:
+                    hint += ", or have one made for each device by --p12-random-passwords"
+                raise RefusedError("PKCS#12 bundles need a password, and there is none", hint=hint)
+            known.append(secret)
+        return known[0]
+
+    return password
 
 
 def api_token(file: Path | None) -> str:

@@ -17,9 +17,11 @@ from batch_issuer.cli.options import (
     verbosity_options,
     workers_option,
 )
+from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.cli.progress import Progress
     from batch_issuer.output.record import RunRecord
     from batch_issuer.stores.address import StoreAddress
@@ -47,6 +49,7 @@ _FOUND = 4
 @click.option("--signed-by", metavar="NAME", help="Which signer of it must have signed the run.")
 @scratch_option
 @identity_option
+@p12_options
 @workers_option
 @json_option
 @verbosity_options
@@ -58,6 +61,7 @@ def verify(
     ca_name: str | None,
     signed_by: str | None,
     identity_files: tuple[Path, ...],
+    passwords: PasswordOf | None,
     workers: int,
     as_json: bool,
     quiet: bool,
@@ -91,6 +95,7 @@ def verify(
             anchors=anchors,
             workers=workers,
             identities=identities,
+            passwords=passwords,
             progress=progress.advance,
             notify=progress.warn,
         )

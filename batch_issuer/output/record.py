@@ -40,6 +40,8 @@ class RunRecord:
         signer: who signs SHA256SUMS, by the name in the PKI directory; None for nobody.
         signer_certificate: its certificate, PEM.
         format: how bundles are stored.
+        p12_passwords: of format p12, `run` when all bundles have the one password that was given, `device` when one was
+            made for each; None for other formats. Never a password itself, nor what could be used to guess it.
         seal_to: age recipients that each part is encrypted to, sorted; empty when parts are not sealed.
         part_size: devices per part.
         days: validity asked for.
@@ -76,6 +78,7 @@ class RunRecord:
     signer: str | None
     signer_certificate: str | None
     format: str
+    p12_passwords: str | None
     seal_to: tuple[str, ...]
     part_size: int
     days: int
@@ -101,6 +104,11 @@ class RunRecord:
     def part_devices(self, index: int) -> int:
         """How many devices the part at `index` has."""
         return min(self.part_size, self.accepted - index * self.part_size)
+
+    @property
+    def makes_passwords(self) -> bool:
+        """Whether a password is made for each device, and listed."""
+        return self.p12_passwords == "device"
 
     @property
     def starts(self) -> datetime:

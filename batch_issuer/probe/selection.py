@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from batch_issuer.bundles.format import BundleFormat
+    from batch_issuer.bundles.format import BundleFormat, PasswordOf
     from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.record import RunRecord
 
@@ -99,7 +99,14 @@ class Selection:
             yield from self.rows.slice(start, _ROWS_AT_ONCE).to_pylist()
 
 
-def select_devices(out: Path, *, sample: int | None, seed: int, identities: AgeIdentities | None = None) -> Selection:
+def select_devices(
+    out: Path,
+    *,
+    sample: int | None,
+    seed: int,
+    identities: AgeIdentities | None = None,
+    passwords: PasswordOf | None = None,
+) -> Selection:
     """All devices that a run issued a key for, or a random sample of them; the same seed gives the same sample.
 
     Args:
@@ -107,6 +114,7 @@ def select_devices(out: Path, *, sample: int | None, seed: int, identities: AgeI
         sample: how many; None for all.
         seed: of the sample.
         identities: what opens sealed bundles.
+        passwords: opens bundles, where that takes passwords.
 
     Raises:
         OutputError: there is no run, or its manifest is damaged.
@@ -115,7 +123,7 @@ def select_devices(out: Path, *, sample: int | None, seed: int, identities: AgeI
     """
     folder = OutputFolder(out)
     record = read_record(folder.record)
-    stored = readable_format(record.format, record.seal_to, identities)
+    stored = readable_format(record.format, record.seal_to, identities, passwords)
     tables = [_needed(table) for table in placed_rows(folder, record, also=(_TAG, KEY_ORIGIN_COLUMN))]
     issued = sum(map(len, tables))
     if not issued:

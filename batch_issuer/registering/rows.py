@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from batch_issuer.bundles.contents import Bundle
-    from batch_issuer.bundles.format import BundleFormat
+    from batch_issuer.bundles.format import BundleFormat, PasswordOf
     from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
@@ -96,7 +96,11 @@ def issued_devices(folder: OutputFolder, record: RunRecord) -> Iterator[IssuedRo
 
 
 def registrants(
-    folder: OutputFolder, record: RunRecord, known: RegisteredRows, identities: AgeIdentities | None = None
+    folder: OutputFolder,
+    record: RunRecord,
+    known: RegisteredRows,
+    identities: AgeIdentities | None = None,
+    passwords: PasswordOf | None = None,
 ) -> Generator[Registrant | int, None, None]:
     """The devices that are to be registered, in the manifest's order; among them numbers: so many were passed over.
 
@@ -107,12 +111,13 @@ def registrants(
         record: what was asked.
         known: which devices the API has.
         identities: what opens sealed bundles, where the manifest has no certificates.
+        passwords: opens bundles, where that takes passwords.
 
     Raises:
         OutputError: the manifest is missing or damaged, or contradicts what is known.
         BundleError: a certificate cannot be read, or is another than the manifest says.
     """
-    certificates = _Certificates(folder, record, identities)
+    certificates = _Certificates(folder, record, identities, passwords)
     skipped = 0
     for device in issued_devices(folder, record):
         if not known.has(device.row, device.device_uuid):
@@ -147,10 +152,16 @@ class _Certificates:
     Bundles have private keys as well; of what is read only the certificate is kept.
     """
 
-    def __init__(self, folder: OutputFolder, record: RunRecord, identities: AgeIdentities | None) -> None:
+    def __init__(
+        self,
+        folder: OutputFolder,
+        record: RunRecord,
+        identities: AgeIdentities | None,
+        passwords: PasswordOf | None,
+    ) -> None:
         self._folder = folder
         self._record = record
-        self._identities = identities
+        self._opened_by = (identities, passwords)
         self._hint = _VERIFY if folder.summary.exists() else _RESUME
         self._location = ""
         self._bundles: Iterator[Bundle] = iter(())
@@ -176,7 +187,7 @@ class _Certificates:
 
     @cached_property
     def _stored(self) -> BundleFormat:
-        return readable_format(self._record.format, self._record.seal_to, self._identities)
+        return readable_format(self._record.format, self._record.seal_to, *self._opened_by)
 
     def _stored_certificate(self, device: IssuedRow) -> bytes:
         if device.location != self._location:

@@ -18,6 +18,7 @@ from batch_issuer.registering.sending import Sending
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.factory_api.endpoint import Endpoint
     from batch_issuer.output.record import RunRecord
@@ -64,6 +65,7 @@ def register_run(
     concurrency: int,
     observer: Observer,
     identities: AgeIdentities | None = None,
+    passwords: PasswordOf | None = None,
 ) -> Report:
     """Create a run's devices at the factory's API.
 
@@ -83,6 +85,7 @@ def register_run(
         concurrency: requests at a time.
         observer: told how it goes.
         identities: what opens sealed bundles, where the manifest has no certificates.
+        passwords: what opens PKCS#12 bundles, where the manifest has no certificates.
 
     Raises:
         OutputError: there is no run, its manifest or `registered.csv` is damaged, or another process registers it.
@@ -99,7 +102,7 @@ def register_run(
     tally = Tally(devices)
     with (
         Journal(out / REGISTERED, known, api=endpoint.url) as journal,
-        closing(registrants(folder, record, known, identities)) as unregistered,
+        closing(registrants(folder, record, known, identities, passwords)) as unregistered,
     ):
         sending = Sending(unregistered, journal, tally, observer, group=group)
         observer.begin(devices)

@@ -19,9 +19,10 @@ from batch_issuer.output.rows import read_commit
 from batch_issuer.stores.mirror import Mirror
 from batch_issuer.verification.bundle import BundleChecker
 from batch_issuer.verification.finding import Fault, Findings
+from batch_issuer.verification.p12_file import P12Reader
 from batch_issuer.verification.readable import shown_text
 from batch_issuer.verification.regular import file_sha256
-from batch_issuer.verification.rows import decode_rows
+from batch_issuer.verification.rows import SUFFIXES, decode_rows
 from batch_issuer.verification.sums import span_faults
 
 if TYPE_CHECKING:
@@ -80,9 +81,11 @@ class PartChecker:
     def __init__(self, facts: RunFacts) -> None:
         self._folder = OutputFolder(facts.out)
         self._format = readable_format(facts.format, facts.seal_to, facts.identities)
-        self._packed = facts.format != "dir"
+        self._packed = facts.format not in SUFFIXES
         self._mirror = None if facts.prefix is None else Mirror(facts.prefix, facts.out)
         self._bundles = BundleChecker(facts)
+        self._suffix = SUFFIXES.get(facts.format, "")
+        self._p12 = P12Reader(facts) if facts.format == "p12" else None
 
     def check(self, task: PartTask) -> PartResult:
         """Check the bundles of a task's rows."""
@@ -92,7 +95,7 @@ class PartChecker:
             if task.location is not None and self._packed:
                 self._check_file(task.location, rows, collector)
             else:
-                self._check_folders(task.location, rows, collector)
+                self._check_entries(task, rows, collector)
             digests = {} if task.sums is None else self._digests(task, collector)
         if task.sums is not None:
             for place, fault in span_faults(self._folder.sums, task.sums, digests):
@@ -141,27 +144,24 @@ class PartChecker:
         if not waiting and len(order) == len(rows) and order != [row.device_uuid for row in rows]:
             collector.findings.add([Fault("part-order", "the bundles are in another order than the rows")], place)
 
-    def _check_folders(self, part: str | None, rows: list[Row], collector: _Collector) -> None:
-        above = "" if part is None else f"{part}/"
-        for row in rows:
-            location = f"{above}{row.device_uuid}"
-            if row.bundle != f"{BUNDLES}/{location}":
-                wrong = f"bundle is {shown_text(str(row.bundle))}, expected {BUNDLES}/{location}"
+    def _check_entries(self, task: PartTask, rows: list[Row], collector: _Collector) -> None:
+        above = "" if task.location is None else f"{task.location}/"
+        for row, password in zip(rows, task.passwords or (None,) * len(rows), strict=True):
+            name = f"{above}{row.device_uuid}{self._suffix}"
+            if row.bundle != f"{BUNDLES}/{name}":
+                wrong = f"bundle is {shown_text(str(row.bundle))}, expected {BUNDLES}/{name}"
                 collector.add(Fault("row-bundle", wrong), row)
             if not is_device_uuid(row.device_uuid):
                 collector.add(Fault("row-uuid", _NOT_A_UUID), row)
                 continue  # it is never used as a path
-            try:
-                for bundle in self._format.read(self._folder.bundles, location):
-                    collector.take(bundle, row)
-                    collector.hash(bundle, location)
-            except BundleError as error:
-                if os.path.lexists(self._folder.bundles / location):
-                    collector.add(Fault("bundle-unreadable", str(error)), row)
-                else:
-                    collector.add(self._absence(row.device_uuid, 1), row)
-        if part is not None:
-            self._find_unknown(part, rows, collector)
+            if not os.path.lexists(self._folder.bundles / name):
+                collector.add(self._absence(name, 1), row)
+            elif self._p12 is None:
+                self._check_folder(name, row, collector)
+            else:
+                self._check_p12(self._p12, row, password, collector)
+        if task.location is not None:
+            self._find_unknown(task.location, rows, collector)
 
     def _find_unknown(self, part: str, rows: list[Row], collector: _Collector) -> None:
         """What is in the folder of an attempt, and no row of its part knows."""
@@ -170,6 +170,23 @@ class PartChecker:
         for name in sorted(set(there) - {row.device_uuid for row in rows}):
             unknown = Fault("bundle-unknown", f"the manifest does not know {shown_text(name)}")
             collector.findings.add([unknown], f"{BUNDLES}/{part}")
+
+    def _check_folder(self, name: str, row: Row, collector: _Collector) -> None:
+        try:
+            for bundle in self._format.read(self._folder.bundles, name):
+                collector.take(bundle, row)
+                collector.hash(bundle, name)
+        except BundleError as error:
+            collector.add(Fault("bundle-unreadable", str(error)), row)
+
+    def _check_p12(self, reader: P12Reader, row: Row, password: bytes | None, collector: _Collector) -> None:
+        read = reader.read(row.device_uuid, password)
+        if read.digest is not None:
+            collector.digests[f"{BUNDLES}/{row.device_uuid}{self._suffix}"] = read.digest
+        for fault in read.faults:
+            collector.add(fault, row)
+        if read.bundle is not None:
+            collector.take(read.bundle, row)
 
     def _absence(self, location: str, devices: int) -> Fault:
         if location in self._staged:

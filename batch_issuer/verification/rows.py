@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -17,16 +17,29 @@ from batch_issuer.verification.readable import shown_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.output.record import RunRecord
     from batch_issuer.verification.sums import SumsWalk
 
-__all__ = ["FOLDERS_PER_TASK", "OPTIONAL_COLUMNS", "ManifestWalk", "PartTask", "Row", "decode_rows", "is_attempt"]
+__all__ = [
+    "FOLDERS_PER_TASK",
+    "OPTIONAL_COLUMNS",
+    "SUFFIXES",
+    "ManifestWalk",
+    "PartTask",
+    "Row",
+    "decode_rows",
+    "is_attempt",
+]
 
 OPTIONAL_COLUMNS = ("production", "hardware_id", "tag", "apps", CERTIFICATE_COLUMN, KEY_ORIGIN_COLUMN)
 """Columns of the output manifest that bear on a device's bundle, where they are there."""
 
 FOLDERS_PER_TASK = 5000
-"""Bundles checked together when each has a folder of its own."""
+"""Bundles checked together when each has an entry of its own in the bundles folder."""
+
+SUFFIXES = {"dir": "", "p12": ".p12"}
+"""What follows the UUID in a bundle's name, in the formats that give each an entry of its own."""
 
 
 _PART = re.compile(r"part-([0-9]{5,9})(?:\.([0-9a-f]{8}))?(?:\.[a-z]+)*")
@@ -69,12 +82,15 @@ class PartTask:
         rows: an Arrow IPC stream.
         count: how many rows.
         sums: where their lines of SHA256SUMS begin and end; None when these are not checked.
+        passwords: of each row's bundle, None for one that nobody knows; empty when bundles have none. Not shown by
+            repr.
     """
 
     location: str | None
     rows: bytes
     count: int
     sums: tuple[int, int] | None = None
+    passwords: tuple[bytes | None, ...] = field(default=(), repr=False)
 
     @property
     def place(self) -> str:
@@ -104,6 +120,7 @@ class ManifestWalk:
         findings: takes what is wrong.
         rejected: the rejected rows, sorted, int64.
         sums: SHA256SUMS, gone through beside it; None if the run has none yet.
+        passwords: gives a bundle's password by its device's UUID; None when bundles have none.
 
     Attributes:
         devices: rows seen.
@@ -111,18 +128,27 @@ class ManifestWalk:
         locations: the parts that rows name, below the bundles folder; empty when each device has a folder of its own.
     """
 
-    def __init__(self, record: RunRecord, findings: Findings, rejected: pa.Array, sums: SumsWalk | None = None) -> None:
+    def __init__(
+        self,
+        record: RunRecord,
+        findings: Findings,
+        rejected: pa.Array,
+        sums: SumsWalk | None = None,
+        passwords: PasswordOf | None = None,
+    ) -> None:
         self.devices = self.csr_rows = 0
         self.locations: set[str] = set()
         self._record = record
         self._findings = findings
         self._rejected = rejected
         self._sums = sums
+        self._passwords = passwords
         self._place = f"manifest.{record.manifest_format}"
         self._last_row = 0
-        self._packed = record.format != "dir"
+        self._packed = record.format not in SUFFIXES
         self._in_parts = self._packed or record.named_by_attempt
-        self._suffix = f".{record.format}" + (".age" if record.seal_to else "")
+        self._part_suffix = f".{record.format}" + (".age" if record.seal_to else "")
+        self._suffix = SUFFIXES.get(record.format, "")
         self._taken: set[int] = set()
 
     def tasks(self, tables: Iterable[pa.Table]) -> Iterator[PartTask]:
@@ -179,16 +205,20 @@ class ManifestWalk:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as writer:
             writer.write_table(rows)
-        yield PartTask(location, sink.getvalue().to_pybytes(), len(rows), self._span(location, rows))
+        passwords: tuple[bytes | None, ...] = ()
+        if self._passwords is not None:
+            passwords = tuple(map(self._passwords, rows.column("device_uuid").to_pylist()))
+        yield PartTask(location, sink.getvalue().to_pybytes(), len(rows), self._span(location, rows), passwords)
 
     def _span(self, location: str | None, rows: pa.Table) -> tuple[int, int] | None:
         if self._sums is None:
             return None
-        uuids = rows.column("device_uuid")
+        if location is not None and self._packed:
+            return self._sums.span(lambda: [location], location, 1)
+        uuids, suffix = rows.column("device_uuid").to_pylist(), self._suffix
         if location is not None:
-            last, count = (location, 1) if self._packed else (f"{location}/{uuids[-1]}/", len(uuids))
-            return self._sums.span(lambda: [location], last, count)
-        return self._sums.span(uuids.to_pylist, f"{uuids[-1]}/", len(uuids))
+            return self._sums.span(lambda: [location], f"{location}/{uuids[-1]}/", len(uuids))
+        return self._sums.span(lambda: [f"{uuid}{suffix}" for uuid in uuids], f"{uuids[-1]}{suffix or '/'}", len(uuids))
 
     def _known_part(self, rows: pa.Table) -> str | None:
         """The part that the rows name; None, with a finding, if it is none of this run's or named before."""
@@ -224,4 +254,4 @@ class ManifestWalk:
         name = part_name(index)
         if self._record.named_by_attempt:
             name += f".{match[2]}" if match is not None and match[2] else ".?"
-        return index if location == (name + self._suffix if self._packed else name) else None
+        return index if location == (name + self._part_suffix if self._packed else name) else None

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.errors import OutputError
@@ -20,9 +21,22 @@ from batch_issuer.verification import part
 from batch_issuer.verification.anchors import anchor_faults, recorded_anchors
 from batch_issuer.verification.facts import RunFacts
 from batch_issuer.verification.finding import Fault, Finding, Findings
-from batch_issuer.verification.layout import folder_faults, read_rejected, summary_faults, unknown_bundles
+from batch_issuer.verification.layout import (
+    folder_faults,
+    password_faults,
+    read_rejected,
+    summary_faults,
+    unknown_bundles,
+)
 from batch_issuer.verification.readable import shown_text
-from batch_issuer.verification.rows import FOLDERS_PER_TASK, OPTIONAL_COLUMNS, ManifestWalk, PartTask, is_attempt
+from batch_issuer.verification.rows import (
+    FOLDERS_PER_TASK,
+    OPTIONAL_COLUMNS,
+    SUFFIXES,
+    ManifestWalk,
+    PartTask,
+    is_attempt,
+)
 from batch_issuer.verification.signature import signature_faults, signer_faults, signer_name
 from batch_issuer.verification.source import open_run
 from batch_issuer.verification.sums import open_sums
@@ -32,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.stores.address import StoreAddress
     from batch_issuer.verification.anchors import Anchors
@@ -80,6 +95,7 @@ def verify_run(
     *,
     scratch: Path | None = None,
     anchors: Anchors | None = None,
+    passwords: PasswordOf | None = None,
     workers: int = 1,
     identities: AgeIdentities | None = None,
     progress: Callable[[int], object] = lambda _: None,
@@ -96,6 +112,7 @@ def verify_run(
         out: the output folder, or a prefix in a store.
         scratch: where copies of a store's objects are for a while; None for the system's place for temporary files.
         anchors: the factory's certificates; None takes those that the run itself recorded.
+        passwords: gives a bundle's password by its device's UUID, where bundles have one.
         workers: processes that check.
         identities: what opens sealed parts.
         progress: told how many more devices are done.
@@ -109,7 +126,10 @@ def verify_run(
         OSError: the disk failed.
     """
     with open_run(out, scratch) as source:
-        return _Verification(source, str(out), anchors, workers, identities).run(progress, notify)
+        verification = _Verification(
+            source, str(out), anchors=anchors, workers=workers, identities=identities, passwords=passwords
+        )
+        return verification.run(progress, notify)
 
 
 class _Verification:
@@ -119,9 +139,11 @@ class _Verification:
         self,
         source: RunSource,
         shown: str,
+        *,
         anchors: Anchors | None,
         workers: int,
         identities: AgeIdentities | None,
+        passwords: PasswordOf | None,
     ) -> None:
         self._began = monotonic()
         self._source = source
@@ -129,6 +151,7 @@ class _Verification:
         self._record = read_record(self._folder.record, shown=shown)
         readable_format(self._record.format, self._record.seal_to, identities)  # refuses what cannot be read
         self._opened_by = identities
+        self._passwords = passwords
         prepare_workers([part.__name__, *([] if source.prefix is None else ["batch_issuer.stores.store"])])
         self._anchors = anchors or recorded_anchors(self._record)
         self._finished = self._folder.summary.exists()
@@ -142,7 +165,7 @@ class _Verification:
         self._check_frame()
         signed = self._check_signature()
         with open_sums(self._folder.sums) if self._finished else nullcontext() as sums:
-            walk = ManifestWalk(self._record, self._findings, self._rejected(), sums)
+            walk = ManifestWalk(self._record, self._findings, self._rejected(), sums, self._passwords)
             for task, result in self._supervisor(notify).run(walk.tasks(self._tables())):
                 self._take(result)
                 progress(task.count)
@@ -158,6 +181,7 @@ class _Verification:
             self._findings.add([fault], place)
         if self._finished:
             self._findings.add(summary_faults(self._folder, self._record), self._folder.summary.name)
+            self._findings.add(password_faults(self._folder, self._record), self._folder.passwords.name)
         else:
             wrong = f"{self._committed()} of {self._record.parts} parts are committed; --resume issues the others"
             self._findings.add([Fault("run-unfinished", wrong)], self._folder.record.name)
@@ -231,17 +255,19 @@ class _Verification:
         there = self._source.bundle_names()
         if self._record.named_by_attempt and not self._finished:  # what lost is deleted at the end
             there = [name for name in there if not is_attempt(name)]
-        if self._record.format != "dir" or self._record.named_by_attempt:
+        suffix = SUFFIXES.get(self._record.format)
+        if suffix is None or self._record.named_by_attempt:
             return unknown_bundles(there, [pa.array(sorted(walk.locations), pa.string())])
         if len(there) == self._found:
             return iter(())  # every bundle that was found is there, and nothing else is
         rows = issued_rows(self._folder, self._record)
-        return unknown_bundles(there, (table.column("device_uuid").combine_chunks() for table in rows))
+        uuids = (table.column("device_uuid").combine_chunks() for table in rows)
+        return unknown_bundles(there, (pc.binary_join_element_wise(piece, suffix, "") for piece in uuids))
 
     def _report(self, walk: ManifestWalk, signer: str | None) -> Report:
         if not self._finished:
             parts = self._committed()
-        elif self._record.format == "dir":
+        elif self._record.format in SUFFIXES:
             parts = -(-walk.devices // self._record.part_size)
         else:
             parts = len(walk.locations)
