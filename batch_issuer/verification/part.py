@@ -91,12 +91,16 @@ class PartChecker:
         """Check the bundles of a task's rows."""
         collector = _Collector(self._bundles)
         rows = decode_rows(task.rows)
-        with self._fetched(task.location):
-            if task.location is not None and self._packed:
-                self._check_file(task.location, rows, collector)
-            else:
-                self._check_entries(task, rows, collector)
-            digests = {} if task.sums is None else self._digests(task, collector)
+        digests: dict[str, str | None] = {}
+        try:
+            with self._fetched(task.location):
+                if task.location is not None and self._packed:
+                    self._check_file(task.location, rows, collector)
+                else:
+                    self._check_entries(task, rows, collector)
+                digests = {} if task.sums is None else self._digests(task, collector)
+        except BundleError as error:  # of what was fetched, as a whole
+            collector.findings.add([Fault("part-unreadable", str(error))], task.place)
         if task.sums is not None:
             for place, fault in span_faults(self._folder.sums, task.sums, digests):
                 collector.findings.add([fault], place)
