@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import TYPE_CHECKING, NewType, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "LARGEST_CSR",
@@ -19,6 +22,7 @@ __all__ = [
     "DeviceRequest",
     "MintedPart",
     "Rejection",
+    "Rejections",
     "Sec1Der",
     "is_uuid",
 ]
@@ -80,6 +84,22 @@ class Rejection:
     value: str
     code: str
     message: str
+
+
+class Rejections(Protocol):
+    """Findings in the order of rows, perhaps more than memory holds; they can be gone through again and again."""
+
+    def __len__(self) -> int:
+        """How many they are."""
+        ...
+
+    def __iter__(self) -> Iterator[Rejection]:
+        """One after the other.
+
+        Raises:
+            OSError: those that memory does not hold cannot be read.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

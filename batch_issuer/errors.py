@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from batch_issuer.devices import Rejection
+    from batch_issuer.devices import Rejections
 
 __all__ = [
     "ApiError",
@@ -93,9 +91,9 @@ class RowsRejectedError(BatchIssuerError):
 
     exit_code = 3
 
-    def __init__(self, message: str, rejections: Sequence[Rejection], *, hint: str | None = None) -> None:
+    def __init__(self, message: str, rejections: Rejections, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
-        self.rejections = tuple(rejections)
+        self.rejections = rejections
 
 
 class RunFailedError(BatchIssuerError):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +16,7 @@ from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.devices import is_uuid
 from batch_issuer.errors import BundleError, OutputError, RefusedError
 from batch_issuer.figures import listed
-from batch_issuer.files import PUBLIC_MODE, make_directories, make_directory, sync_directory, sync_filesystem
+from batch_issuer.files import PUBLIC_MODE, make_directories, scratch_folder, sync_directory, sync_filesystem
 from batch_issuer.output.folder import BUNDLES, OutputFolder
 from batch_issuer.output.manifest import placed_rows
 from batch_issuer.output.record import read_record
@@ -130,22 +128,11 @@ def _check_free(places: _Places, to: Path) -> None:
 def _staging(to: Path) -> Iterator[Path]:
     """A folder for bundles in the making, this process's alone; what a killed one left in it is removed."""
     staging = to / ".extract"
-    with suppress(FileExistsError):
-        make_directory(staging)
-    lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"another extraction writes to {to}", hint="wait for it to end") from None
-        for left in staging.iterdir():
-            shutil.rmtree(left)
-        try:
+        with scratch_folder(staging):
             yield staging
-        finally:
-            shutil.rmtree(staging)
-    finally:
-        os.close(lock)
+    except BlockingIOError:
+        raise OutputError(f"another extraction writes to {to}", hint="wait for it to end") from None
 
 
 def _checked(device_uuids: Sequence[str]) -> list[str]:

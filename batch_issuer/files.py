@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import shutil
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 __all__ = [
     "DIRECTORY_MODE",
@@ -26,6 +29,7 @@ __all__ = [
     "make_directories",
     "make_directory",
     "replace_file",
+    "scratch_folder",
     "sync_directory",
     "sync_filesystem",
     "write_all",
@@ -193,6 +197,29 @@ def make_directories(path: Path) -> list[Path]:
     for folder in lacking:
         make_directory(folder)
     return lacking
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[None]:
+    """A folder for what is in the making, this process's alone; emptied before, and gone afterwards.
+
+    Raises:
+        BlockingIOError: another process has it.
+        OSError: as mkdir(2), open(2), rmdir(2).
+    """
+    with suppress(FileExistsError):
+        make_directory(path)
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in path.iterdir():  # of a process that was killed
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        try:
+            yield
+        finally:
+            shutil.rmtree(path)
+    finally:
+        os.close(lock)
 
 
 def sync_directory(path: str | Path) -> None:

@@ -18,13 +18,13 @@ from benchmarks.tables import markdown, update_readme
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-_LONG = (200_000, 5)
+_LONG = (100_000, 5)
 _SHORT = (20_000, 3)
 
 
 @click.command(context_settings={"max_content_width": 100})
 @click.option("--only", multiple=True, type=click.Choice(KINDS), help="Only this section; may be repeated.")
-@click.option("--devices", type=click.IntRange(1), help="Per measurement.  [default: 200000; with --check 20000]")
+@click.option("--devices", type=click.IntRange(1), help="Per measurement.  [default: 100000; with --check 20000]")
 @click.option("--rounds", type=click.IntRange(1), help="Of each section.  [default: 5; with --check 3]")
 @click.option("--workers", type=click.IntRange(1), multiple=True, default=(1, 2), show_default=True, help="Processes.")
 @click.option(

@@ -21,6 +21,9 @@ _STRONG = "#1f6feb"
 _NAMES = {
     "floor": "the floor:\nkey + signature",
     "core": "core, in memory",
+    "core aws-lc": "core by AWS-LC",
+    "parquet aws-lc": "parquet by AWS-LC",
+    "tar aws-lc": "tar by AWS-LC",
     "bare loop": "the floor of dir:\nbare folders, files",
 }
 

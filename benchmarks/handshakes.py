@@ -30,7 +30,7 @@ __all__ = ["PROBE", "S_TIME", "handshake_round", "probed_devices"]
 PROBE, S_TIME = "gateway probe", "openssl s_time"
 _RATE = "handshakes_per_second"
 
-_SHARE = 100
+_SHARE = 50
 _S_TIME_SECONDS = 5
 _START_SECONDS = 60
 _CONNECTIONS = re.compile(r"^([0-9]+) connections in [0-9.]+ real seconds", re.MULTILINE)

@@ -60,5 +60,5 @@ def write(results: Results, path: Path) -> None:
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest results file of a folder."""
-    return max(folder.glob("*.json"), default=None, key=lambda path: path.name)
+    """The newest results file of the long benchmark in a folder."""
+    return max(folder.glob("????-??-??.json"), default=None, key=lambda path: path.name)

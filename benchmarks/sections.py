@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from batch_issuer.benchmark.figures import C_SIGN, C_SIGN_COPY, FLOOR, P12, P12_LOOP, P12_RANDOM, summarise
+from batch_issuer.benchmark.figures import C_SIGN, C_SIGN_COPY, FLOOR, P12, P12_LOOP, P12_RANDOM, by_engine, summarise
 from batch_issuer.benchmark.loops import FloorLoop, P12Loop
-from batch_issuer.benchmark.rounds import P12_SHARE, USUAL_PART, Plan, measure, measure_rounds, names_of
+from batch_issuer.benchmark.rounds import (
+    P12_SHARE,
+    USUAL_PART,
+    Plan,
+    installed_engines,
+    measure,
+    measure_rounds,
+    names_of,
+)
 from batch_issuer.benchmark.runs import Run, issued, run_program, verify_figures
 from batch_issuer.benchmark.together import rate_together
 from batch_issuer.benchmark.token import token_workload, what_lacks
@@ -23,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "KINDS", "Scale", "Section", "measure_sections"]
 
-FORMATS = ("parquet", "tar", "dir")
+PACKED = ("parquet", "tar")
+FORMATS = (*PACKED, "dir")
 
 RATED = ("parquet", "parquet sealed", "tar", "tar sealed", "dir")
 """The formats whose rates are measured, sealed ones beside those that are not."""
@@ -64,8 +73,7 @@ class Scale:
     """How much is measured.
 
     Attributes:
-        devices: for the rates; growth goes from a twentieth to five times as many, verification checks half, a
-            hundredth is probed.
+        devices: for the rates; growth goes from a tenth to ten times as many, a fiftieth is probed.
         rounds: of each section.
         workers: the numbers of processes of the rates; the other sections take the last.
     """
@@ -77,7 +85,7 @@ class Scale:
     @property
     def growth(self) -> tuple[int, int, int]:
         """The sizes that growth is measured at."""
-        return max(1, self.devices // 20), max(1, self.devices // 2), self.devices * 5
+        return max(1, self.devices // 10), self.devices, self.devices * 10
 
 
 def measure_sections(
@@ -97,7 +105,9 @@ def measure_sections(
     if "rates" in kinds:
         for workers in scale.workers:
             tell(f"rates with {workers} processes")
-            plan = Plan(scale.devices, scale.rounds, workers, names_of(RATED))
+            # Folders take long, and are measured once, with the most processes.
+            kinds_there = RATED if workers == scale.workers[-1] else PACKED
+            plan = Plan(scale.devices, scale.rounds, workers, names_of(kinds_there, installed_engines()))
             yield f"rates-{workers}", Section(asdict(plan), measure_rounds(workload, plan, tell))
     others = {
         "growth": _growth_round,
@@ -129,15 +139,21 @@ def _token_sections(folder: Path, scale: Scale, tell: Callable[[str], None]) -> 
 
 
 def _growth_round(workload: Workload, scale: Scale) -> Round:
-    """Parquet at three sizes, its rates once started; `evenness` is the lowest of them over the highest."""
-    workers = scale.workers[-1]
-    one: Round = {
-        FLOOR: {"devices_per_second": rate_together(FloorLoop(), scale.devices // 2, workers)},
-    }
+    """Parquet at three sizes, its rates once started; `evenness` is the lowest of them over the highest.
+
+    At the last of the sizes the floor is measured too, and the packed formats by each engine.
+    """
+    workers, most = scale.workers[-1], scale.growth[-1]
+    one: Round = {FLOOR: {"devices_per_second": rate_together(FloorLoop(), most, workers)}}
     for devices in scale.growth:
         one[str(devices)] = _issue_once(workload, Run("parquet", devices, workers, USUAL_PART))
     rates = [one[str(devices)]["devices_per_second"] for devices in scale.growth]
     one["growth"] = {"evenness": min(rates) / max(rates)}
+    one["parquet"] = one[str(most)]
+    for engine in installed_engines():
+        for kind in PACKED:
+            if (name := by_engine(kind, engine)) not in one:
+                one[name] = _issue_once(workload, Run(kind, most, workers, USUAL_PART, engine=engine))
     return one
 
 
@@ -158,7 +174,7 @@ def _verify_round(workload: Workload, scale: Scale) -> Round:
     one: Round = {}
     workers = scale.workers[-1]
     for kind in FORMATS:
-        with issued(workload, Run(kind, max(1, scale.devices // 2), workers)) as (out, _):
+        with issued(workload, Run(kind, scale.devices, workers)) as (out, _):
             one[kind] = verify_figures(workload, out, workers)
     return one
 

@@ -14,10 +14,9 @@ import audit
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import runs
 from crash_matrix import Silent
 from cryptography import x509
-from pki import make_pki
+from small_runs import changed
 
 from batch_issuer import files
 from batch_issuer.authority.issuer import load_issuer
@@ -27,7 +26,6 @@ from batch_issuer.batch.attempts import sweep_attempts
 from batch_issuer.batch.claim import Claim, working
 from batch_issuer.batch.folder_home import FolderHome
 from batch_issuer.batch.part import PartDone, PartWork, PartWorker
-from batch_issuer.batch.request import RunRequest
 from batch_issuer.bundles.format import bundle_format as bundle_format_named
 from batch_issuer.errors import BundleError, OutputError, RunFailedError
 from batch_issuer.files import replace_file, write_first
@@ -39,32 +37,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from batch_issuer.batch.request import RunRequest
+
 FORMATS = ("dir", "tar", "parquet")
-DEVICES = 7
 
 
 class StoppedError(Exception):
     """Ends a run just before its parts."""
-
-
-@pytest.fixture
-def asked(tmp_path: Path) -> RunRequest:
-    """A small run."""
-    make_pki(tmp_path / "pki")
-    runs.write_manifest(tmp_path / "devices.parquet", DEVICES)
-    return RunRequest(
-        manifest=tmp_path / "devices.parquet",
-        pki=tmp_path / "pki",
-        out=tmp_path / "out",
-        workers=1,
-        part_size=3,
-        hardware_id="hw",
-        resume=True,
-    )
-
-
-def changed(asked: RunRequest, **options: Any) -> RunRequest:
-    return RunRequest(**{field: getattr(asked, field) for field in asked.__slots__} | options)
 
 
 @contextmanager
@@ -80,7 +59,7 @@ def planned(asked: RunRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
             run_module.issue(asked, Silent(), now=datetime.now(UTC))
     folder = OutputFolder(asked.out)
     issuer = load_issuer(asked.pki, asked.ca_name, now=datetime.now(UTC))
-    work = PartWork(FolderHome(folder), read_record(folder.record), issuer, resumed=True)
+    work = PartWork(FolderHome(folder), read_record(folder.record), issuer, resumed=True, engine="openssl")
     with ExitStack() as opened:
         yield lambda: opened.enter_context(PartWorker(work))
     gc.unfreeze()

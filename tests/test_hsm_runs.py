@@ -19,8 +19,9 @@ from judges import run_process
 from pki import make_pki
 from softhsm import LABEL, MODULE, PIN, SoftHsm, need_softhsm
 
-from batch_issuer.batch.part import _open
+from batch_issuer.batch.signature import ca_signature
 from batch_issuer.errors import AuthorityError, RunFailedError
+from batch_issuer.minting.keys import OpenSSLKeys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +102,7 @@ def test_a_token_that_is_gone_when_a_worker_starts_ends_the_run_resumable() -> N
         key = Gone()
 
     with pytest.raises(RunFailedError, match=r"^the token allows no more sessions$") as caught:
-        _open(Issuer())  # type: ignore[arg-type]
+        ca_signature(Issuer(), OpenSSLKeys())  # type: ignore[arg-type]
     assert (caught.value.exit_code, caught.value.hint) == (1, "take fewer --workers")
 
 

@@ -455,7 +455,7 @@ def test_devices_are_found_wherever_they_are(ledger: Ledger, monkeypatch: pytest
     known = dict(zip(found.values.to_pylist(), found.runs.to_pylist(), strict=True))
     wanted = {UUIDS[2]: one, UUIDS[3]: one, UUIDS[4]: two, MORE[0]: two, MORE[1]: two}
     assert known == {octets(uuid): number for uuid, number in wanted.items()}
-    assert (found.held, found.seen) == (two, two)
+    assert (found.held, ledger.look()) == (two, two)
     found = ledger.devices(octets(*UUIDS[2:], *MORE), before=two)
     assert sorted(found.values.to_pylist()) == sorted(octets(uuid) for uuid in UUIDS[2:5])
     assert found.held is None
@@ -523,8 +523,8 @@ def test_octets_of_two_neighbours_are_no_device(ledger: Ledger) -> None:
 
 
 def test_whoever_looks_first_and_holds_second_is_refused(ledger: Ledger, other: Ledger) -> None:
-    seen = ledger.devices(octets(*UUIDS)).seen
-    other.reserve(made_run(2), [part(0, UUIDS[3])], seen=other.devices(octets(UUIDS[3])).seen)
+    seen = ledger.look()
+    other.reserve(made_run(2), [part(0, UUIDS[3])], seen=other.look())
     with pytest.raises(
         LedgerError, match=r"^devices of the manifest were taken meanwhile by another run: 0{31}2 in /l"
     ):
@@ -537,12 +537,12 @@ def test_whoever_looks_first_and_holds_second_is_refused(ledger: Ledger, other: 
 
 def test_what_was_issued_meanwhile_is_taken_too(ledger: Ledger, other: Ledger) -> None:
     """A device may be issued again only by who has said so with that in view."""
-    seen = ledger.devices(octets(*UUIDS)).seen
+    seen = ledger.look()
     number = other.reserve(made_run(2), [part(0, UUIDS[3])], seen=0)
     other.record(number, issued_part(0, UUIDS[3]), "now")
     with pytest.raises(LedgerError, match="taken meanwhile"):
         ledger.reserve(made_run(1), [part(0, *UUIDS)], seen=seen)
-    seen = ledger.devices(octets(*UUIDS)).seen
+    seen = ledger.look()
     assert ledger.reserve(made_run(1), [part(0, *UUIDS)], seen=seen)
 
 
@@ -550,7 +550,7 @@ def test_what_was_released_and_taken_back_is_taken(ledger: Ledger, other: Ledger
     """By an earlier run than the look has seen."""
     first = ledger.reserve(made_run(1), [part(0, *UUIDS[:3]), part(1, *UUIDS[3:])], seen=0)
     assert other.release(made_run(1).id) == 7
-    seen = other.devices(octets(*UUIDS[5:])).seen
+    seen = other.look()
     assert ledger.reserve(made_run(1), [part(0, *UUIDS[:3]), part(1, *UUIDS[3:])], seen=0) == first
     with pytest.raises(LedgerError, match="taken meanwhile"):
         other.reserve(made_run(2), [part(0, *UUIDS[5:])], seen=seen)
@@ -560,7 +560,7 @@ def test_what_was_released_and_taken_by_another_is_not_had_back(ledger: Ledger, 
     first = ledger.reserve(made_run(1), [part(0, *UUIDS[:3]), part(1, *UUIDS[3:])], seen=0)
     ledger.record(first, issued_part(0, *UUIDS[:3]), "now")
     assert ledger.release(made_run(1).id) == 4
-    second = other.reserve(made_run(2), [part(0, *UUIDS[5:])], seen=other.devices(octets(*UUIDS[5:])).seen)
+    second = other.reserve(made_run(2), [part(0, *UUIDS[5:])], seen=other.look())
     for _ in range(2):
         with pytest.raises(LedgerError, match=r"taken meanwhile by another run: 0{31}2 in /lots/2"):
             ledger.reserve(made_run(1), [part(0, *UUIDS[:3]), part(1, *UUIDS[3:])], seen=0)

@@ -21,6 +21,7 @@ from batch_issuer.errors import ManifestError
 from batch_issuer.manifest.duplicates import UniqueDevices
 from batch_issuer.manifest.reading import Manifest
 from batch_issuer.manifest.rows import RowRules
+from batch_issuer.scratch import Scratch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -595,17 +596,17 @@ def test_random_octets_are_refused_or_rejected_and_never_crash(octets: bytes, st
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=12), max_size=4))
 def test_duplicates_are_found_exactly_and_both_rows_named(batches: list[list[tuple[int, int]]]) -> None:
-    devices, seen, expected, row = UniqueDevices("id"), dict[str, int](), list[tuple[int, str]](), 0
+    devices, seen, expected, row = UniqueDevices("id", Scratch()), dict[str, int](), list[tuple[int, str]](), 0
     for batch in batches:
         # Few values, so that many come again; halves that swap, so that different ones fold alike.
         texts = [str(uuid.UUID(int=(high << 64) | low)) for high, low in batch]
         rows = list(range(row + 1, row + 1 + len(texts)))
         row += len(texts)
-        devices.add(pa.chunked_array([rows], pa.int64()), pa.chunked_array([texts], pa.string()))
+        devices.add_text(pa.chunked_array([rows], pa.int64()), pa.chunked_array([texts], pa.string()))
         for number, text in zip(rows, texts, strict=True):
             if text in seen:
                 expected.append((number, f"row {number}, column 'id': {text} is in row {seen[text]} already"))
             seen.setdefault(text, number)
-    found = devices.rejections()
+    found = list(devices.rejections())
     assert [(finding.row, finding.message) for finding in found] == expected
     assert {finding.code for finding in found} <= {"uuid-duplicate"}

@@ -16,12 +16,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
 from csrs import FORMS, forms_of, make_csr, spki_of, subject_name
+from engines import each_engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_issuer.devices import DeviceRequest
 from batch_issuer.errors import RefusedError
-from batch_issuer.minting.keys import POINT_OFFSET, SEC1_LENGTH, key_engine
+from batch_issuer.minting.keys import POINT_OFFSET, SEC1_LENGTH, OpenSSLKeys, key_engine
 from batch_issuer.minting.mint import Mint, TemplateMismatch
 from batch_issuer.minting.reference import DeviceIssuance, device_certificate, requested_certificate
 from batch_issuer.minting.requested import cut_requested_template, read_requested, requested_certificates
@@ -62,12 +63,13 @@ def issuance(**overrides: object) -> DeviceIssuance:
     return DeviceIssuance(**values | overrides)  # type: ignore[arg-type]
 
 
+@each_engine
 @settings(deadline=None, max_examples=60)
 @given(issued=issuances, uuid=st.uuids(), production=st.booleans(), random=st.binary(min_size=20, max_size=20))
 def test_template_and_reference_give_the_same_octets(
-    issued: DeviceIssuance, uuid: object, production: bool, random: bytes
+    engine: str, issued: DeviceIssuance, uuid: object, production: bool, random: bytes
 ) -> None:
-    [private_key] = key_engine("openssl").private_keys(1)
+    [private_key] = key_engine(engine).private_keys(1)
     serial = serial_numbers(random)
     template = cut_template(issued, production=production)
     [fast] = certificates([template], [str(uuid).encode()], serial, [private_key], DETERMINISTIC)
@@ -91,8 +93,9 @@ def test_serial_numbers_are_positive_and_of_20_octets_and_159_bits(random: bytes
         assert serials[start + 1 : start + 20] == random[start + 1 : start + 20]
 
 
-def test_a_part_has_distinct_keys_and_serials_and_right_digests() -> None:
-    mint = Mint(issuance(), key_engine("openssl"), DETERMINISTIC, CA_KEY.public_key())
+@each_engine
+def test_a_part_has_distinct_keys_and_serials_and_right_digests(engine: str) -> None:
+    mint = Mint(issuance(), key_engine(engine), DETERMINISTIC, CA_KEY.public_key())
     uuids = [f"00000000-0000-4000-8000-{i:012x}".encode() for i in range(200)]
     part = mint.part(uuids, [i % 3 == 0 for i in range(200)])
     assert len(set(part.private_keys)) == 200
@@ -160,7 +163,7 @@ def test_a_csrs_subject_keeps_its_order_and_string_types(form: tuple[tuple[str, 
     assert part.public_key_digests == hashlib.sha256(spki_of(pem)).digest()
 
 
-class CountingEngine:
+class CountingEngine(OpenSSLKeys):
     name = "counting"
 
     def __init__(self) -> None:
@@ -168,7 +171,7 @@ class CountingEngine:
 
     def private_keys(self, count: int) -> list[Sec1Der]:
         self.made.append(count)
-        return key_engine("openssl").private_keys(count)
+        return super().private_keys(count)
 
 
 def test_a_mixed_part_keeps_the_order_of_its_rows_and_makes_only_the_keys_that_lack() -> None:
@@ -239,19 +242,21 @@ def test_a_name_that_hides_a_field_of_the_template_is_refused() -> None:
 def test_an_unknown_engine_lists_the_known_ones() -> None:
     with pytest.raises(RefusedError, match=r"^key engine 'abacus' is not known$") as raised:
         key_engine("abacus")
-    assert raised.value.hint == "known engines: openssl"
+    assert raised.value.hint == "known engines: aws-lc, openssl"
 
 
-def test_keys_are_sec1_with_the_point_where_the_template_takes_it() -> None:
-    for der in key_engine("openssl").private_keys(50):
+@each_engine
+def test_keys_are_sec1_with_the_point_where_the_template_takes_it(engine: str) -> None:
+    for der in key_engine(engine).private_keys(50):
         assert len(der) == SEC1_LENGTH
         key = load_der_private_key(der, None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         assert key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint) == der[POINT_OFFSET:]
 
 
-def test_openssl_reads_the_certificate(tmp_path: Path) -> None:
-    mint = Mint(issuance(), key_engine("openssl"), DETERMINISTIC, CA_KEY.public_key())
+@each_engine
+def test_openssl_reads_the_certificate(engine: str, tmp_path: Path) -> None:
+    mint = Mint(issuance(), key_engine(engine), DETERMINISTIC, CA_KEY.public_key())
     part = mint.part([b"00000000-0000-4000-8000-00000000abcd"], production=True)
     (tmp_path / "leaf.der").write_bytes(part.certificates[0])
     shown = subprocess.run(
@@ -265,15 +270,16 @@ def test_openssl_reads_the_certificate(tmp_path: Path) -> None:
     assert re.search(r"X509v3 Extended Key Usage: critical\s+TLS Web Client Authentication\n", shown)
 
 
-def test_children_of_one_process_never_share_keys_or_serials() -> None:
-    """OpenSSL's generator and the kernel's, after a fork (RFC 4086): four children of one warmed-up parent."""
-    key_engine("openssl").private_keys(1)
+@each_engine
+def test_children_of_one_process_never_share_keys_or_serials(engine: str) -> None:
+    """The engine's generator and the kernel's, after a fork (RFC 4086): four children of one warmed-up parent."""
+    key_engine(engine).private_keys(1)
     seen = []
     for _ in range(4):
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.write(write, key_engine("openssl").private_keys(1)[0] + serial_numbers(os.urandom(20)))
+            os.write(write, key_engine(engine).private_keys(1)[0] + serial_numbers(os.urandom(20)))
             os._exit(0)
         os.waitpid(pid, 0)
         os.close(write)

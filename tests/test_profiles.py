@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from judges import run
-from pki import key_usage, p256
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from every_kind import OTHER, UUID, make_every_kind
+from pki import key_usage
 
 from batch_issuer.profiles import years_after
 
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 Attributes: TypeAlias = "tuple[tuple[bytes, str], ...]"
 
-UUID = "5a1c6b9e-8f3d-4f0a-9a55-0c1d2e3f4a5b"
-OTHER = "6b2d7c0f-9a4e-4a1b-8b66-1d2e3f4a5b6c"
 CN, OU, O, CATEGORY = b"\x55\x04\x03", b"\x55\x04\x0b", b"\x55\x04\x0a", b"\x55\x04\x0f"  # noqa: E741 - RFC 4519's name
 ROOT_NAME = ((CN, "Factory-CA"), (OU, "acme"))
 CA_TRUE, CA_ZERO = x509.BasicConstraints(ca=True, path_length=None), x509.BasicConstraints(ca=True, path_length=0)
@@ -82,36 +79,7 @@ TABLE = {
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a certificate of every kind, all by the program's commands."""
-    folder = tmp_path_factory.mktemp("profiles")
-    pki = folder / "pki"
-    hosts = ("--gateway-host", "gw.acme.example", "--ostree-host", "os.acme.example")
-    assert run("ca", "create", pki, "--factory", "acme", "--user-id", "7f3a", *hosts).code == 0
-    assert run("ca", "add-device-ca", pki, "--local-ca", "--local-ca-filename", "site2.pem").code == 0
-    assert run("ca", "add-signer", pki).code == 0
-    el2go = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "nxp"),
-            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "acme"),
-            x509.NameAttribute(NameOID.COMMON_NAME, "el2go"),
-        ]
-    )
-    est = x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, "est.acme.example"),
-            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "acme"),
-        ]
-    )
-    server = x509.SubjectAlternativeName([x509.DNSName("est.acme.example")])
-    for file, name, extension in (("el2go", el2go, CA_TRUE), ("est", est, server)):
-        csr = x509.CertificateSigningRequestBuilder(name).add_extension(extension, critical=False)
-        (folder / f"{file}.csr").write_bytes(csr.sign(p256(), hashes.SHA256()).public_bytes(Encoding.PEM))
-        signed = run("ca", "sign", folder / f"{file}.csr", "--pki-dir", pki)
-        assert signed.code == 0
-        (pki / f"{file}.pem").write_text(signed.out)
-    (folder / "devices.csv").write_text(f"device_uuid,production\n{UUID},0\n{OTHER},1\n")
-    issued = run("issue", "--manifest", folder / "devices.csv", "--pki", pki, "--out", folder / "out", "--days", "3700")
-    assert issued.code == 0
-    return folder
+    return make_every_kind(tmp_path_factory.mktemp("profiles"))
 
 
 def load(folder: Path, file: str) -> x509.Certificate:

@@ -273,7 +273,7 @@ def test_what_is_committed_and_not_published_must_be_resumed(server: ApiServer, 
     assert ran.err.splitlines()[1:] == [
         "warning: 5 devices registered before that; the same command goes on from there",
         "error: part-00001.tar cannot be opened: No such file or directory",
-        "hint: `batch-issuer issue --resume` puts what a killed run committed into place; then register again",
+        "hint: `batch-issuer issue --resume` puts what a killed run committed into place; then do this again",
     ]
     assert (ran.code, sorted(server.devices)) == (1, UUIDS[:5])
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import audit
 import pytest
 import runs
 from crash_matrix import Silent
 from cryptography import x509
-from pki import make_pki
+from small_runs import changed
 
 from batch_issuer.batch.request import RunRequest
 from batch_issuer.batch.run import issue
@@ -22,26 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMATS = ("dir", "tar", "parquet")
-
-
-@pytest.fixture
-def asked(tmp_path: Path) -> RunRequest:
-    """A small run."""
-    make_pki(tmp_path / "pki")
-    runs.write_manifest(tmp_path / "devices.parquet", 7)
-    return RunRequest(
-        manifest=tmp_path / "devices.parquet",
-        pki=tmp_path / "pki",
-        out=tmp_path / "out",
-        workers=1,
-        part_size=3,
-        hardware_id="hw",
-        resume=True,
-    )
-
-
-def changed(asked: RunRequest, **options: Any) -> RunRequest:
-    return RunRequest(**{field: getattr(asked, field) for field in asked.__slots__} | options)
 
 
 def run(asked: RunRequest, *, now: datetime | None = None) -> None:

@@ -535,7 +535,7 @@ def test_the_probe_and_the_registration_read_sealed_bundles(kind: str) -> None:
     from batch_issuer.output.record import read_record
     from batch_issuer.probe.selection import select_devices
     from batch_issuer.registering.journal import RegisteredRows
-    from batch_issuer.registering.rows import Registrant, registrants
+    from batch_issuer.registering.registrants import Registrant, registrants
 
     out = sealed_run(kind, age_identity())
     identities, _ = read_identities([Path("identity.txt")])
@@ -555,7 +555,7 @@ def test_registering_with_certificates_in_the_manifest_opens_nothing() -> None:
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import read_record
     from batch_issuer.registering.journal import RegisteredRows
-    from batch_issuer.registering.rows import registrants
+    from batch_issuer.registering.registrants import registrants
 
     assert issue(MANIFEST, "--format", "tar", "--seal-to", age_identity(), "--with-certificates").code == 0
     folder = OutputFolder(Path("issued"))

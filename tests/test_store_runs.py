@@ -273,7 +273,7 @@ def test_an_address_with_a_password_is_refused_and_not_shown(lot: Lot) -> None:
         assert "hunter2" not in done.stderr + done.stdout
 
 
-@pytest.mark.parametrize("command", [["gateway", "probe"], ["register"]])
+@pytest.mark.parametrize("command", [["gateway", "probe"], ["register"], ["export"]])
 def test_other_commands_want_a_copy(lot: Lot, command: list[str]) -> None:
     done = lot.run([*runs.PROGRAM, *command, lot.address])
     assert done.returncode == 2
@@ -434,6 +434,24 @@ def test_a_lease_of_this_machines_dead_run_is_taken_over_at_once(lot: Lot) -> No
     assert (refused.returncode, "is in use by another run: its lease was renewed" in refused.stderr) == (2, True)
     assert lot.issue().returncode == 0
     lot.check()
+
+
+def test_p12_files_in_a_store_are_read_from_a_copy(lot: Lot) -> None:
+    """Somebody put them there; and the options for their passwords are refused where no run needs one."""
+    assert lot.issue().returncode == 0
+    password = lot.folder / "password"
+    password.write_text("long enough for a password")
+    password.chmod(0o600)
+    for command in (("verify",), ("extract", "--all", "--to", str(lot.folder / "devices"))):
+        told = lot.other(*command, "--p12-password-file", str(password))
+        needless = f"--p12-password-file is not for the run in {lot.address}, which needs no password"
+        assert (told.returncode, needless in told.stderr) == (2, True)
+    record = json.loads(lot.stores.get(lot.prefix, "run.json")) | {"format": "p12", "p12_passwords": "run"}
+    lot.stores.put(lot.prefix, "run.json", json.dumps(record).encode())
+    for command in (("verify",), ("extract", "--all", "--to", str(lot.folder / "devices"))):
+        refused = lot.other(*command, "--p12-password-file", str(password))
+        told = f"the run in {lot.address} is of format p12, which is read from a folder and not from an object store"
+        assert (refused.returncode, refused.stderr.splitlines()[0]) == (2, f"error: {told}")
 
 
 def test_p12_files_go_into_a_folder(lot: Lot) -> None:

@@ -23,7 +23,7 @@ import batch_issuer.verification
 from batch_issuer.bundles.contents import PartBundles, certificate_pem, private_key_pem
 from batch_issuer.devices import CertificateDer, Sec1Der
 from batch_issuer.errors import AuthorityError, OutputError
-from batch_issuer.minting.keys import key_engine
+from batch_issuer.minting.keys import OpenSSLKeys
 from batch_issuer.verification.anchors import Anchors, read_anchors
 from batch_issuer.verification.finding import MOST_KEPT, MOST_OF_ONE, Fault, Finding, Findings
 
@@ -207,11 +207,11 @@ def test_a_serial_number_used_twice(authority: Authority, tmp_path: Path) -> Non
 
 
 def test_a_key_used_twice(authority: Authority, tmp_path: Path) -> None:
-    class OneKey:
+    class OneKey(OpenSSLKeys):
         name = "one"
 
         def __init__(self) -> None:
-            self.key = key_engine("openssl").private_keys(1)
+            self.key = super().private_keys(1)
 
         def private_keys(self, count: int) -> list[Sec1Der]:
             return self.key * count

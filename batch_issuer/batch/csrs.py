@@ -20,7 +20,7 @@ from batch_issuer.authority.requests import check_device_request, read_request, 
 from batch_issuer.devices import Rejection
 from batch_issuer.errors import RequestError
 from batch_issuer.manifest.columns import CSR_COLUMN, PRODUCTION_COLUMN, UUID_COLUMN, shorten
-from batch_issuer.manifest.duplicates import KEY_OCTETS
+from batch_issuer.manifest.partitions import KEY_OCTETS
 from batch_issuer.processes import Supervisor, prepare_workers
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from batch_issuer.minting.keys import KeyEngine, Signature
 
 __all__ = ["seconds_for"]
 
@@ -27,7 +27,8 @@ _CSR = 3
 def seconds_for(
     devices: int,
     workers: int,
-    sign: Callable[[bytes], bytes],
+    engine: KeyEngine,
+    sign: Signature,
     *,
     csr_rows: int = 0,
     store: Callable[[], object] | None = None,
@@ -37,6 +38,7 @@ def seconds_for(
     Args:
         devices: how many.
         workers: processes, each on a core of its own.
+        engine: what makes the keys.
         sign: the CA's signature, which some hundred zeros are given to; a token is taken to serve them side by side.
         csr_rows: how many of the devices bring a CSR.
         store: what storing a device's bundle takes beside that, if it is much: PKCS#12's derived keys.
@@ -44,11 +46,11 @@ def seconds_for(
     Raises:
         RunFailedError: the CA's token fails.
     """
-    curve, data = ec.SECP256R1(), bytes(400)
+    data = bytes(400)
     began = now = time.perf_counter()
     done = 0
     while done < _SAMPLE and now - began < _LONGEST_SECONDS:
-        ec.generate_private_key(curve)
+        engine.private_keys(1)
         sign(data)
         if store is not None:
             store()

@@ -22,19 +22,21 @@ from batch_issuer.batch.acceptance import check_manifest, check_sealing, check_s
 from batch_issuer.batch.source import open_manifest
 from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import OutputError
+from batch_issuer.files import PUBLIC_MODE
 from batch_issuer.output.folder import part_name
+from batch_issuer.output.lines import LinesWriter
 from batch_issuer.output.manifest import ManifestWriter
 from batch_issuer.output.passwords import PasswordsWriter
-from batch_issuer.output.rejects import rejects_csv
+from batch_issuer.output.rejects import RejectsCsv
 from batch_issuer.output.sums import SumsWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from batch_issuer.authority.batch_signer import BatchSigner
     from batch_issuer.batch.home import Home
     from batch_issuer.batch.request import RunRequest
-    from batch_issuer.devices import Rejection
+    from batch_issuer.devices import Rejections
     from batch_issuer.output.record import RunRecord
 
 __all__ = ["finish_run", "finished_before"]
@@ -43,7 +45,7 @@ __all__ = ["finish_run", "finished_before"]
 def finish_run(
     home: Home,
     record: RunRecord,
-    rejections: Sequence[Rejection],
+    rejections: Rejections,
     signer: BatchSigner | None,
     summarise: Callable[[], Summary],
 ) -> Summary:
@@ -67,10 +69,8 @@ def finish_run(
     with SumsWriter(new) as sums:
         sums.add(folder.manifest(record.manifest_format).name, _write_manifest(home, record, sums, attempts))  # 2
         home.keep_only(attempts)
-        if rejections:  # 3
-            findings = rejects_csv(rejections, spreadsheet_safe=record.spreadsheet_safe)
-            home.put(folder.rejects.name, findings)
-            sums.add(folder.rejects.name, sha256(findings).hexdigest())
+        if len(rejections):  # 3
+            sums.add(folder.rejects.name, _write_rejects(home, record, rejections))
         sums.add(folder.record.name, sha256(home.get(folder.record.name) or b"").hexdigest())
         summary = summarise()  # 4
         sums.add(folder.summary.name, sha256(summary.to_json()).hexdigest())
@@ -100,6 +100,18 @@ def finished_before(request: RunRequest, home: Home, say: Callable[[str], None])
         raise OutputError(message, hint="`batch-issuer verify` checks the rest") from None
     say("the run is finished already: nothing to do")
     return replace(summary, finished_before=True)
+
+
+def _write_rejects(home: Home, record: RunRecord, rejections: Rejections) -> str:
+    """The rejects file; returns its SHA-256."""
+    new = home.folder.work / "rejects.new"
+    new.unlink(missing_ok=True)
+    findings = RejectsCsv(rejections, spreadsheet_safe=record.spreadsheet_safe)
+    with LinesWriter(new, PUBLIC_MODE) as lines:
+        for octets in findings:
+            lines.write(octets)
+    home.place(new, home.folder.rejects.name)
+    return findings.digest
 
 
 def _write_manifest(home: Home, record: RunRecord, sums: SumsWriter, attempts: set[str]) -> str:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import uuid
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from cryptography import x509
 
+from batch_issuer.batch.findings import RowSet
 from batch_issuer.batch.spill import PlanReader
 from batch_issuer.columns import hex_octets
 from batch_issuer.devices import UUID_LENGTH, Rejection
@@ -25,10 +26,11 @@ from batch_issuer.errors import LedgerError, RunFailedError
 from batch_issuer.figures import counted
 from batch_issuer.ledger.entries import IssuedPart, LedgerRun, ReservedPart
 from batch_issuer.ledger.ledger import open_ledger
+from batch_issuer.manifest.partitions import KEY_OCTETS
 from batch_issuer.output.record import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from batch_issuer.batch.home import Home
@@ -128,7 +130,7 @@ class RunLedger:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._ledger.close()
 
-    def refuse(self, devices: UniqueDevices, keys: UniqueKeys, again: Sequence[Rejection]) -> list[Rejection]:
+    def refuse(self, devices: UniqueDevices, keys: UniqueKeys, refused: RowSet) -> Iterator[Rejection]:
         """A finding for each row whose device or key an earlier run has issued; none if they are to be issued again.
 
         Of a run that is resumed the runs before it count, and so its findings are those that it began with.
@@ -136,49 +138,48 @@ class RunLedger:
         Args:
             devices: the manifest's.
             keys: those that devices bring.
-            again: what was found about these rows otherwise, which is enough.
+            refused: rows with another finding, which is enough; who calls puts in the row of each finding that it is
+                given, before it asks for the next.
 
         Raises:
             LedgerError: a run that is not finished holds one of the devices.
         """
-        uuids, brought = devices.table(), keys.table()
-        found = self._ledger.devices(_octets(uuids), before=self._number)
-        self._seen = found.seen
-        if found.held is not None and self._number is None:
-            holder = self._ledger.run(found.held)
-            raise LedgerError(
-                f"devices of the manifest are held by a run that is not finished: {holder.id} in {holder.out}",
-                hint="resume that run first; if its folder is gone, `batch-issuer ledger release` gives them up",
-            )
-        known_keys = self._ledger.keys(_octets(brought), before=self._number) if len(brought) else None
+        self._seen = self._ledger.look()
         if self._reissue:
-            self.reissued = len(found.values)
-            kept = [] if known_keys is None else _known(brought, known_keys)["row"].to_pylist()
-            self._rekeyed = len(set(_known(uuids, found)["row"].to_pylist()) - set(kept))
-            return []
-        known = self._rejections(uuids, found, again, partial(_device_rejection, devices.column))
-        if known_keys is None:
-            return known
-        return known + self._rejections(brought, known_keys, [*again, *known], partial(_key_rejection, keys.column))
+            kept = RowSet()
+            for table in self._known(keys, self._ledger.keys):
+                for row in table["row"].to_pylist():
+                    kept.add(row)
+            for table in self._known(devices, self._ledger.devices):
+                self.reissued += len(table)
+                self._rekeyed += sum(row not in kept for row in table["row"].to_pylist())
+            return
+        runs = cache(self._ledger.run)
+        for values, look, rejection in (
+            (devices, self._ledger.devices, _device_rejection),
+            (keys, self._ledger.keys, _key_rejection),
+        ):
+            for table in self._known(values, look):
+                for row, value, run in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                    if row not in refused:
+                        yield rejection(values.column, row, value, runs(run))
 
-    def _rejections(
-        self,
-        table: pa.Table,
-        found: Found,
-        again: Sequence[Rejection],
-        rejection: Callable[[int, bytes, LedgerRun], Rejection],
-    ) -> list[Rejection]:
-        """A finding for each row of `table` whose value was found, but for rows with another finding."""
-        if not len(found.values):
-            return []
-        known_runs = {number: self._ledger.run(number) for number in pc.unique(found.runs).to_pylist()}
-        runs = dict(zip(found.values.to_pylist(), map(known_runs.__getitem__, found.runs.to_pylist()), strict=True))
-        known = _known(table, found)
-        known = known.filter(pc.invert(pc.is_in(known["row"], pa.array([one.row for one in again], pa.int64()))))
-        return [
-            rejection(row, value, runs[value])
-            for row, value in zip(known["row"].to_pylist(), known["value"].to_pylist(), strict=True)
-        ]
+    def _known(self, values: UniqueDevices | UniqueKeys, look: Callable[..., Found]) -> Iterator[pa.Table]:
+        """What the ledger has of some values: `row`, `value` and the last `run` that has it, in tables of bounded size.
+
+        The whole ledger is gone through for each of them, so more memory for the plan makes it faster.
+        """
+        for table in values.distinct():
+            found = look(_octets(table), before=self._number)
+            if found.held is not None and self._number is None:
+                holder = self._ledger.run(found.held)
+                raise LedgerError(
+                    f"devices of the manifest are held by a run that is not finished: {holder.id} in {holder.out}",
+                    hint="resume that run first; if its folder is gone, `batch-issuer ledger release` gives them up",
+                )
+            if len(found.values):
+                places = pc.index_in(table["value"], value_set=found.values)
+                yield table.append_column("run", found.runs.take(places)).filter(pc.is_valid(places))
 
     def warnings(self) -> list[str]:
         """What the user is told of devices that are issued again."""
@@ -201,11 +202,8 @@ class RunLedger:
         if new:
             self._home.put(_NOTE, self.id.encode())
         with PlanReader(self._home.folder.plan) as plan:
-            parts = [
-                ReservedPart(index, hex_octets(rows.column("device_uuid"), UUID_LENGTH), _flags(rows, record))
-                for index, rows in enumerate(plan.parts())
-            ]
-        self._number = self._ledger.reserve(_described(self.id, self._home, record), parts, seen=self._seen)
+            parts = _PlannedParts(plan, record)
+            self._number = self._ledger.reserve(_described(self.id, self._home, record), parts, seen=self._seen)
         try:
             yield
         except BaseException:
@@ -240,15 +238,23 @@ def _key_rejection(column: str, row: int, value: bytes, run: LedgerRun) -> Rejec
     return Rejection(row, column, key, "ledger-key", f"row {row}, column {column!r}: {found}")
 
 
-def _known(table: pa.Table, found: Found) -> pa.Table:
-    return table.filter(pc.is_in(table["value"], value_set=found.values))
-
-
 def _octets(table: pa.Table) -> bytes:
     """The values of a table of fixed-size values, one after the other."""
     [chunk] = table["value"].chunks
-    octets: bytes = chunk.buffers()[1].to_pybytes()
+    octets: bytes = chunk.buffers()[1].slice(KEY_OCTETS * chunk.offset, KEY_OCTETS * len(chunk)).to_pybytes()
     return octets
+
+
+class _PlannedParts:
+    """The parts of a plan as the ledger holds them, read anew each time that they are gone through."""
+
+    def __init__(self, plan: PlanReader, record: RunRecord) -> None:
+        self._plan = plan
+        self._record = record
+
+    def __iter__(self) -> Iterator[ReservedPart]:
+        for index, rows in enumerate(self._plan.parts()):
+            yield ReservedPart(index, hex_octets(rows.column("device_uuid"), UUID_LENGTH), _flags(rows, self._record))
 
 
 def _flags(rows: pa.RecordBatch, record: RunRecord) -> bytes:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from batch_issuer.batch.signature import ca_signature
 from batch_issuer.batch.spill import PlanReader
 from batch_issuer.batch.terms import device_issuance, sota_settings
 from batch_issuer.bundles.contents import PartBundles, certificate_pem
@@ -19,7 +20,7 @@ from batch_issuer.bundles.sealed import writable_format
 from batch_issuer.bundles.sota import sota_toml
 from batch_issuer.columns import fixed_text_values
 from batch_issuer.devices import UUID_LENGTH, CertificateDer
-from batch_issuer.errors import AuthorityError, OutputError, RunFailedError
+from batch_issuer.errors import OutputError
 from batch_issuer.manifest.columns import CSR_COLUMN
 from batch_issuer.manifest.rows import CARRIED_PREFIX
 from batch_issuer.minting.keys import key_engine
@@ -64,7 +65,7 @@ class PartWork:
         record: what was asked.
         issuer: the CA with its key's source, which each worker opens for itself.
         resumed: whether an earlier command worked on this run.
-        engine: the device keys' engine.
+        engine: the name of what makes keys.
         p12_password: of a run that has one for all bundles; goes to the workers through their pipe. Not shown by repr.
     """
 
@@ -72,7 +73,7 @@ class PartWork:
     record: RunRecord
     issuer: Issuer
     resumed: bool
-    engine: str = "openssl"
+    engine: str
     p12_password: bytes | None = field(default=None, repr=False)
 
     def __call__(self) -> Callable[[int], PartDone]:
@@ -109,7 +110,8 @@ class PartWorker:
         self._window = (work.record.starts, work.record.ends)
         public_key = x509.load_der_x509_certificate(work.issuer.certificate).public_key()
         assert isinstance(public_key, ec.EllipticCurvePublicKey)  # noqa: S101 - loading the issuer checked it
-        self._mint = Mint(device_issuance(work.record), key_engine(work.engine), _open(work.issuer), public_key)
+        engine = key_engine(work.engine)
+        self._mint = Mint(device_issuance(work.record), engine, ca_signature(work.issuer, engine), public_key)
         gc.freeze()
 
     def __enter__(self) -> PartWorker:
@@ -220,13 +222,6 @@ class PartWorker:
             key_origins=_key_origins(rows) if self._record.csr_rows else None,
             carried=carried,
         )
-
-
-def _open(issuer: Issuer) -> Callable[[bytes], bytes]:
-    try:
-        return issuer.key.open()
-    except AuthorityError as error:  # of a token that the plan has signed with a moment ago
-        raise RunFailedError(str(error), hint=error.hint) from None
 
 
 def _csrs(rows: pa.RecordBatch) -> list[bytes | None] | None:

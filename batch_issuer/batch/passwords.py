@@ -6,10 +6,10 @@ from hashlib import pbkdf2_hmac
 from typing import TYPE_CHECKING
 
 from batch_issuer.bundles.format import PASSWORD_FORMAT, bundle_format
-from batch_issuer.bundles.passwords import check_password
-from batch_issuer.errors import BundleError, OutputError, RefusedError
+from batch_issuer.bundles.passwords import TRIED, check_password, opens_one
+from batch_issuer.errors import OutputError, RefusedError
 from batch_issuer.output.folder import part_name
-from batch_issuer.output.passwords import PER_DEVICE, PER_RUN
+from batch_issuer.output.record import PER_DEVICE, PER_RUN
 from batch_issuer.output.rows import read_commit
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from batch_issuer.output.record import RunRecord
 
 __all__ = ["check_resumed_password", "run_password", "storing"]
-
-_LOOKED_AT = 3
-"""Bundles that are tried: one may be damaged, and the password right all the same."""
 
 
 def run_password(request: RunRequest, ask: Callable[[], bytes] | None) -> bytes | None:
@@ -75,15 +72,11 @@ def check_resumed_password(folder: OutputFolder, before: RunRecord | None, passw
         return
     stored = bundle_format(before.format, lambda _: password)
     commit, name = read_commit(folder.commit(index)), part_name(index)
-    device_uuids = commit.rows["device_uuid"].slice(0, _LOOKED_AT).to_pylist()
-    for location in stored.locations(name, [uuid.encode() for uuid in device_uuids]):
-        for place in (folder.bundles, folder.attempt(index, commit.attempt) / name):
-            if (place / location).exists():
-                try:
-                    next(stored.read(place, location))
-                except BundleError:
-                    continue
-                return
+    device_uuids = [uuid.encode() for uuid in commit.rows["device_uuid"].slice(0, TRIED).to_pylist()]
+    folders = (folder.bundles, folder.attempt(index, commit.attempt) / name)
+    committed = ((place, location) for location in stored.locations(name, device_uuids) for place in folders)
+    if opens_one(stored, ((place, location) for place, location in committed if (place / location).exists())):
+        return
     raise OutputError(
         "the password is not the one that the run began with: it opens none of the first bundles",
         hint="resume with the password it began with; a run has one",

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from batch_issuer.batch.ledgering import RunLedger
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.batch.rows import RowsRead
-    from batch_issuer.devices import Rejection
+    from batch_issuer.devices import Rejections
+    from batch_issuer.scratch import Scratch
 
 __all__ = ["Plan", "make_plan", "run_signer"]
 
@@ -63,11 +64,13 @@ class Plan:
         record: what `run.json` will say.
         rejections: rows that are not issued, in their order.
         warnings: sentences for the user.
+        linted_by: who judged the run's first certificate, with its version; None if nobody did.
     """
 
     record: RunRecord
-    rejections: list[Rejection]
+    rejections: Rejections
     warnings: list[str]
+    linted_by: str | None = None
 
 
 def run_signer(request: RunRequest, now: datetime, passphrase: Passphrase | None) -> BatchSigner | None:
@@ -88,6 +91,7 @@ def make_plan(
     *,
     now: datetime,
     spill: Path | None,
+    scratch: Scratch,
     named_by_attempt: bool = False,
     signer: BatchSigner | None = None,
     ledger: RunLedger | None = None,
@@ -101,6 +105,7 @@ def make_plan(
         file: the manifest.
         now: UTC.
         spill: where the accepted rows go, part by part; None for a dry run.
+        scratch: how much memory there is for what must be known of all rows, and where the rest goes.
         named_by_attempt: whether bundles keep the name of the attempt that made them.
         signer: who signs the output, checked; None for nobody.
         ledger: what earlier runs have issued; None for a run without.
@@ -127,8 +132,17 @@ def make_plan(
         if kind == "csv" and manifest.types is not None:
             _check_csv_types(manifest)
         rules = RowRules(hardware_id_required=sota is not None and request.hardware_id is None)
-        rows = read_rows(manifest, rules, request, factory=issuer.factory, spill=spill, ledger=ledger, notify=notify)
-    if rows.rejections and (not request.skip_rejects or rows.accepted == 0):
+        rows = read_rows(
+            manifest,
+            rules,
+            request,
+            factory=issuer.factory,
+            spill=spill,
+            scratch=scratch,
+            ledger=ledger,
+            notify=notify,
+        )
+    if rows.rejected and (not request.skip_rejects or rows.accepted == 0):
         raise _rejected(rows)
     if request.device_hsm:
         _check_all_bring_csrs(rows)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from batch_issuer.minting.keys import AUTO
+from batch_issuer.scratch import DEFAULT_MEMORY
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -31,7 +34,10 @@ class RunRequest:
         p12_passwords: of format p12, `run` for one password given, `device` for one made for each device.
         seal_to: age recipients that each part is encrypted to, before it is written; empty leaves them unsealed.
         workers: processes.
+        key_engine: what makes keys, and signs if the CA's key is in a file; `auto` is the fastest that is installed.
+            Like the number of workers it is no part of what is asked: all give the same, and a resume may take another.
         part_size: devices per part.
+        plan_memory: octets that the plan takes for what it must know of all rows; the rest goes into files.
         days: validity, clamped to the CA's.
         backdate: seconds that notBefore lies back, never before the CA's.
         production: whether devices are of production unless their row says otherwise.
@@ -42,6 +48,8 @@ class RunRequest:
         device_hsm: `sota.toml` is for devices whose key is in an HSM of their own; every row must bring a CSR.
         device_hsm_module: the path of its PKCS#11 module, on the device.
         skip_rejects: go on without rejected rows.
+        lint: ask pkilint about the run's first certificate before any is made, if it is installed. No part of what a
+            run is: a resume may ask otherwise.
         resume: go on where a run stopped.
         manifest_format: of the output manifest; None is the input's.
         with_certificates: add `certificate_pem` to it.
@@ -61,7 +69,9 @@ class RunRequest:
     p12_passwords: str | None = None
     seal_to: tuple[str, ...] = ()
     workers: int
+    key_engine: str = AUTO
     part_size: int = 5000
+    plan_memory: int = DEFAULT_MEMORY
     days: int = 7300
     backdate: int = 3600
     production: bool = False
@@ -72,6 +82,7 @@ class RunRequest:
     device_hsm: bool = False
     device_hsm_module: str | None = None
     skip_rejects: bool = False
+    lint: bool = False
     resume: bool = False
     manifest_format: str | None = None
     with_certificates: bool = False

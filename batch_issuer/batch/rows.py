@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from batch_issuer.batch.csrs import CsrRules, check_pieces, cut_pieces
+from batch_issuer.batch.findings import Findings, RowSet
 from batch_issuer.batch.spill import PlanWriter, drop_rows
 from batch_issuer.manifest.columns import CSR_COLUMN
 from batch_issuer.manifest.duplicates import UniqueDevices, UniqueKeys
@@ -20,11 +18,16 @@ if TYPE_CHECKING:
     from batch_issuer.batch.csrs import CsrPiece
     from batch_issuer.batch.ledgering import RunLedger
     from batch_issuer.batch.request import RunRequest
-    from batch_issuer.devices import Rejection
+    from batch_issuer.devices import Rejection, Rejections
     from batch_issuer.manifest.reading import Manifest
     from batch_issuer.manifest.rows import CheckedRows, RowRules
+    from batch_issuer.scratch import Scratch
 
 __all__ = ["RowsRead", "read_rows"]
+
+
+_ALONE, _CSR, _DEVICE, _KEY, _LEDGER = range(5)
+"""Where findings come from, in the order in which those of one row are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +36,20 @@ class RowsRead:
 
     Attributes:
         read: data rows.
-        rejections: what is wrong with some of them, in their order.
-        csr_rows: rows that bring a CSR, among those that nothing is wrong with.
+        accepted: of these, rows that nothing is wrong with.
+        rejections: what is wrong with the others, in their order.
+        csr_rows: of the accepted rows, those that bring a CSR.
     """
 
     read: int
-    rejections: list[Rejection]
+    accepted: int
+    rejections: Rejections
     csr_rows: int
 
     @property
     def rejected(self) -> int:
         """Rows that something is wrong with."""
-        return len({rejection.row for rejection in self.rejections})
-
-    @property
-    def accepted(self) -> int:
-        """Rows that nothing is wrong with."""
-        return self.read - self.rejected
+        return self.read - self.accepted
 
 
 def read_rows(
@@ -59,6 +59,7 @@ def read_rows(
     *,
     factory: str,
     spill: Path | None,
+    scratch: Scratch,
     ledger: RunLedger | None,
     notify: Callable[[str], None],
 ) -> RowsRead:
@@ -70,6 +71,7 @@ def read_rows(
         request: the options.
         factory: whose devices they must be.
         spill: where the accepted rows go, part by part; None for a dry run.
+        scratch: how much memory there is for what must be known of all rows, and where the rest goes.
         ledger: what earlier runs have issued; None for a run without.
         notify: told, in a sentence, what takes long, or what happens to workers.
 
@@ -77,42 +79,66 @@ def read_rows(
         ManifestError: the manifest as a file is not usable.
         LedgerError: a run that is not finished holds one of the devices.
         RunFailedError: workers that check CSRs died again and again.
-        OSError: the spill cannot be written.
+        OSError: the spill, or what memory does not hold, cannot be written.
     """
     layout = manifest.layout
     csr_name = layout.names[layout.roles[CSR_COLUMN]] if CSR_COLUMN in layout.roles else CSR_COLUMN
     csr_rules = CsrRules(factory, request.production, csr_name)
-    devices, keys = UniqueDevices(layout.names[layout.uuid]), UniqueKeys(csr_name)
-    reading = _Reading(devices)
-    late: list[Rejection] = []
+    devices, keys = UniqueDevices(layout.names[layout.uuid], scratch), UniqueKeys(csr_name, scratch)
+    reading = _Reading(devices, Findings(scratch))
+    late = _Late(reading.findings)
     with PlanWriter(spill, request.part_size) as plan:
         pieces = reading.pieces(manifest.rows(rules), plan)
         for checked in check_pieces(pieces, csr_rules, workers=request.workers, notify=notify):
-            late += checked.rejections
-            keys.add(checked.rows, checked.keys)
-    late += devices.rejections() + keys.rejections()
+            late.add(checked.rejections, _CSR)
+            keys.add_digests(checked.rows, checked.keys)
+    if devices.spilled:
+        notify("looking for duplicates on disk: the rows are more than --plan-memory holds")
+    late.add(devices.rejections(), _DEVICE)
+    late.add(keys.rejections(), _KEY)
     if ledger is not None:
-        late += ledger.refuse(devices, keys, late)
-    unwanted = pa.array(sorted({rejection.row for rejection in late}), pa.int64())
-    if len(unwanted) and spill is not None:
-        drop_rows(spill, request.part_size, unwanted)
-    rejections = sorted(reading.rejections + late, key=lambda rejection: rejection.row)
-    return RowsRead(reading.read, rejections, pc.sum(pc.invert(pc.is_in(keys.table()["row"], unwanted))).as_py() or 0)
+        late.add(ledger.refuse(devices, keys, late.rows), _LEDGER)
+    if len(late.rows) and spill is not None:
+        drop_rows(spill, request.part_size, reading.findings.rows())
+    return RowsRead(reading.read, plan.rows - len(late.rows), reading.findings, _without(keys, late.rows))
 
 
 class _Reading:
     """Reads a manifest as far as somebody asks for the pieces of it."""
 
-    def __init__(self, devices: UniqueDevices) -> None:
+    def __init__(self, devices: UniqueDevices, findings: Findings) -> None:
         self.read = 0
-        self.rejections: list[Rejection] = []
+        self.findings = findings
         self._devices = devices
 
     def pieces(self, rows: Iterable[CheckedRows], plan: PlanWriter) -> Iterator[CsrPiece]:
         """Take in all rows, and give those whose CSRs are to be checked, piece by piece."""
         for checked in rows:
             self.read += checked.read
-            self.rejections += checked.rejections
-            self._devices.add(checked.accepted["row"], checked.accepted["device_uuid"])
+            self.findings.add(checked.rejections, _ALONE)
+            self._devices.add_text(checked.accepted["row"], checked.accepted["device_uuid"])
             plan.add(checked.accepted)
             yield from cut_pieces(checked.accepted)
+
+
+class _Late:
+    """Findings about rows that are in the plan already, and these rows."""
+
+    def __init__(self, findings: Findings) -> None:
+        self.rows = RowSet()
+        self._findings = findings
+
+    def add(self, rejections: Iterable[Rejection], source: int) -> None:
+        """Take in some, each before the next one is asked for."""
+        self._findings.add(map(self._noted, rejections), source)
+
+    def _noted(self, rejection: Rejection) -> Rejection:
+        self.rows.add(rejection.row)
+        return rejection
+
+
+def _without(keys: UniqueKeys, unwanted: RowSet) -> int:
+    """How many rows with a good CSR are wanted. One that repeats another's key is not."""
+    if not len(unwanted):
+        return len(keys)
+    return sum(row not in unwanted for table in keys.distinct() for row in table["row"].to_pylist())

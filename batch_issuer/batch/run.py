@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
 from batch_issuer.batch.finish import finish_run, finished_before
+from batch_issuer.batch.first import judge_for, judged
 from batch_issuer.batch.home import home_of
 from batch_issuer.batch.ledgering import open_run_ledger
 from batch_issuer.batch.part import PartDone, PartWork
@@ -22,8 +23,10 @@ from batch_issuer.batch.plan import make_plan, run_signer
 from batch_issuer.batch.source import open_manifest
 from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import Interrupted, OutputError, RunFailedError, StoreError
+from batch_issuer.minting.keys import choose_engine
 from batch_issuer.output.folder import part_name
 from batch_issuer.processes import StopRequest, Supervisor
+from batch_issuer.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from batch_issuer.batch.observer import Observer
     from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
+    from batch_issuer.linting.beside import JudgeBeside
     from batch_issuer.output.record import RunRecord
 
 __all__ = ["issue"]
@@ -82,13 +86,16 @@ def issue(
             claim.finish()
             return finished_before(request, home, observer.say)
         try:
+            judge = opened.enter_context(judge_for(lint=request.lint))
+            engine = choose_engine(request.key_engine)
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
             signer = run_signer(request, now, passphrase)
             before = home.read_record() if claim.resuming else None
             password = run_password(request, p12_password)
             check_resumed_password(home.folder, before, password)
             ledger = opened.enter_context(open_run_ledger(request, home, before) or nullcontext())
-            plan = _plan(request, issuer, home, before, signer=signer, ledger=ledger, now=now, notify=observer.say)
+            means = (signer, ledger, judge)
+            plan = _plan(request, issuer, home, before, means, now=now, notify=observer.say)
         except OSError as error:
             claim.abandon()
             if error.errno in _NO_SPACE:
@@ -102,7 +109,15 @@ def issue(
             observer.warn(warning)
         try:
             run = _Run(
-                home, claim, plan, issuer, observer=observer, signer=signer, ledger=ledger, p12_password=password
+                home,
+                claim,
+                plan,
+                issuer,
+                engine=engine,
+                observer=observer,
+                signer=signer,
+                ledger=ledger,
+                p12_password=password,
             )
             return run.run(request.workers, time.monotonic() - began)
         except OSError as error:
@@ -120,18 +135,19 @@ def _plan(
     issuer: Issuer,
     home: Home,
     before: RunRecord | None,
+    means: tuple[BatchSigner | None, RunLedger | None, JudgeBeside | None],
     *,
-    signer: BatchSigner | None,
-    ledger: RunLedger | None,
     now: datetime,
     notify: Callable[[str], None],
 ) -> Plan:
     """1 Plan: everything is refused here that is to be refused; the record is the last thing written."""
+    signer, ledger, judge = means
     folder = home.folder
     folder.plan.unlink(missing_ok=True)
     file = open_manifest(request, folder.spool)
-    fixed = partial(make_plan, now=now, spill=folder.plan, named_by_attempt=home.named_by_attempt, notify=notify)
-    plan = fixed(request, issuer, file, signer=signer, ledger=ledger)
+    scratch = Scratch(request.plan_memory, folder.work)
+    fixed = partial(make_plan, now=now, spill=folder.plan, scratch=scratch, notify=notify)
+    plan = fixed(request, issuer, file, named_by_attempt=home.named_by_attempt, signer=signer, ledger=ledger)
     if home.named_by_attempt and request.format == "dir":
         plan.warnings.append(_MANY_OBJECTS)
     if before is not None:
@@ -139,6 +155,7 @@ def _plan(
     else:
         held = home.held_parts(plan.record.parts, request.workers)
         check_space(plan.record, issuer.root, folder.path, spilled=folder.plan.stat().st_size, held=held)
+    plan = judged(plan, judge, before or plan.record, folder.plan)
     with ledger.holding(plan.record) if ledger is not None else nullcontext():
         if before is None:
             home.write_record(plan.record)
@@ -155,6 +172,7 @@ class _Run:
         plan: Plan,
         issuer: Issuer,
         *,
+        engine: str,
         observer: Observer,
         signer: BatchSigner | None,
         ledger: RunLedger | None,
@@ -166,6 +184,7 @@ class _Run:
         self._record = home.read_record()
         self._issuer = issuer
         self._signer = signer
+        self._engine = engine
         self._ledger = ledger
         self._p12_password = p12_password
         self._observer = observer
@@ -197,12 +216,14 @@ class _Run:
             finish_seconds=round(time.monotonic() - issued, 3),
             devices_per_second=round(self._minted / (issued - ready), 1),
             workers=workers,
+            key_engine=self._engine,
             not_before=self._record.not_before,
             not_after=self._record.not_after,
             manifest=self._home.shown(self._home.folder.manifest(self._record.manifest_format).name),
             reissued=0 if self._ledger is None else self._ledger.reissued,
             signer=self._record.signer,
             warnings=tuple(self._plan.warnings),
+            linted_by=self._plan.linted_by,
         )
 
     def _issue_parts(self, workers: int) -> float:
@@ -220,6 +241,7 @@ class _Run:
                         self._record,
                         self._issuer,
                         resumed=self._claim.resuming,
+                        engine=self._engine,
                         p12_password=self._p12_password,
                     ),
                     workers=workers,

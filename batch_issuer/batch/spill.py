@@ -113,12 +113,30 @@ class PlanReader:
         return map(self._reader.get_batch, range(self._reader.num_record_batches))
 
 
-def drop_rows(path: Path, part_size: int, unwanted: pa.Array) -> None:
-    """Cut a plan again, without the rows of these numbers."""
+def drop_rows(path: Path, part_size: int, unwanted: Iterator[int]) -> None:
+    """Cut a plan again, without the rows of these numbers, which come in their order; some may not be in it."""
     again = path.with_suffix(".again")
     again.unlink(missing_ok=True)
+    dropping = _Ahead(unwanted)
     with PlanReader(path) as reader, PlanWriter(again, part_size) as writer:
         for batch in reader.parts():
             table = pa.Table.from_batches([batch])
-            writer.add(table.filter(pc.invert(pc.is_in(table["row"], unwanted))))
+            here = pa.array(dropping.until(table["row"][-1].as_py()), pa.int64())
+            writer.add(table.filter(pc.invert(pc.is_in(table["row"], here))) if len(here) else table)
     os.rename(again, path)
+
+
+class _Ahead:
+    """Numbers in their order, taken as far as they are needed."""
+
+    def __init__(self, numbers: Iterator[int]) -> None:
+        self._numbers = numbers
+        self._next = next(numbers, None)
+
+    def until(self, last: int) -> list[int]:
+        """The next ones, up to `last`."""
+        taken = []
+        while self._next is not None and self._next <= last:
+            taken.append(self._next)
+            self._next = next(self._numbers, None)
+        return taken

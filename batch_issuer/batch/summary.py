@@ -28,12 +28,14 @@ class Summary:
         finish_seconds: the output manifest.
         devices_per_second: devices_now over issue_seconds; 0 when nothing was left to do.
         workers: processes.
+        key_engine: what made the last run's keys: `openssl` or `aws-lc`.
         not_before: of every certificate, UTC.
         not_after: of every certificate, UTC.
         manifest: the output manifest's path.
         reissued: of `devices`, those that an earlier run in the ledger had issued.
         signer: who signed SHA256SUMS, by the name in the PKI directory; None if nobody did.
         warnings: sentences for the user.
+        linted_by: who judged the run's first certificate, with its version; None if nobody did.
         finished_before: whether the run was finished already, and nothing was left to do.
     """
 
@@ -51,12 +53,14 @@ class Summary:
     finish_seconds: float
     devices_per_second: float
     workers: int
+    key_engine: str
     not_before: str
     not_after: str
     manifest: str
     reissued: int
     signer: str | None
     warnings: tuple[str, ...]
+    linted_by: str | None = None
     finished_before: bool = False
 
     def to_json(self) -> bytes:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, TypeAlias
 
+from batch_issuer.minting.keys import ENGINE_NAMES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -28,6 +30,8 @@ __all__ = [
     "Round",
     "Spread",
     "Summary",
+    "by_engine",
+    "kind_and_engine",
     "spread",
     "summarise",
 ]
@@ -55,6 +59,21 @@ C_SIGN_COPY = "C_Sign loop, copy"
 
 SEALED = " sealed"
 """What the name of a format ends with that is measured with its parts sealed to one recipient."""
+
+_USUAL_ENGINE = "openssl"
+"""The engine of the floor, and of what is measured under a name that names none."""
+
+
+def by_engine(kind: str, engine: str) -> str:
+    """What a measurement of `kind` with a key engine is called: `parquet`, `parquet aws-lc`."""
+    return kind if engine == _USUAL_ENGINE else f"{kind} {engine}"
+
+
+def kind_and_engine(name: str) -> tuple[str, str]:
+    """The two that such a name is made of."""
+    kind, _, engine = name.rpartition(" ")
+    return (kind, engine) if engine in ENGINE_NAMES else (name, _USUAL_ENGINE)
+
 
 _RATE = "devices_per_second"
 

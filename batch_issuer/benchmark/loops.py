@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 
+from batch_issuer.batch.signature import ca_signature
 from batch_issuer.benchmark.workload import device_uuids
 from batch_issuer.bundles.contents import FILE_MODES
 from batch_issuer.bundles.format import bundle_format
@@ -68,17 +69,19 @@ class CoreLoop:
     Attributes:
         issuer: the CA.
         part_size: devices per part.
+        engine: the name of what makes keys and signs.
     """
 
     issuer: Issuer
     part_size: int
+    engine: str = "openssl"
 
     def prepare(self, place: int, count: int) -> Callable[[], None]:
         """The work for `count` devices of its own."""
         devices = device_uuids(count, seed=place)
         parts = [devices[start : start + self.part_size] for start in range(0, count, self.part_size)]
         tables = [(row_numbers(1, len(part)), fixed_text_column(b"".join(part), UUID_LENGTH)) for part in parts]
-        mint, window, bundles = _mint(self.issuer), self.issuer.window, bundle_format("parquet")
+        mint, window, bundles = _mint(self.issuer, self.engine), self.issuer.window, bundle_format("parquet")
         moments = (window.not_before, window.not_after)
 
         def make(index: int, part: list[bytes]) -> None:
@@ -100,12 +103,13 @@ class CoreLoop:
         return work
 
 
-def _mint(issuer: Issuer) -> Mint:
+def _mint(issuer: Issuer, engine_name: str = "openssl") -> Mint:
     ca = x509.load_der_x509_certificate(issuer.certificate)
     public_key = ca.public_key()
     assert isinstance(public_key, ec.EllipticCurvePublicKey)  # noqa: S101 - loading the issuer checked it
     issuance = DeviceIssuance(ca.subject, issuer.subject_key_identifier, issuer.factory, issuer.window)
-    return Mint(issuance, key_engine("openssl"), issuer.key.open(), public_key)
+    engine = key_engine(engine_name)
+    return Mint(issuance, engine, ca_signature(issuer, engine), public_key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,15 +32,16 @@ def describe_machine(folder: Path) -> Machine:
         "cryptography": cryptography.__version__,
         "openssl": backend.openssl_version_text().removeprefix("OpenSSL ").split(" ")[0],
         "pyarrow": pa.__version__,
-        "numpy": _numpy_version(),
+        "numpy": _version("numpy"),
+        "awscrt": _version("awscrt"),
         "batch_issuer": __version__,
     }
 
 
-def _numpy_version() -> str:
-    """Arrow imports numpy where it is installed, which costs each start a tenth of a second."""
+def _version(package: str) -> str:
+    """What is not needed and makes a difference: Arrow imports numpy where it is, a tenth of a second at each start."""
     try:
-        return version("numpy")
+        return version(package)
     except PackageNotFoundError:
         return "none"
 

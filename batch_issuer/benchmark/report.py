@@ -43,7 +43,7 @@ def result_text(machine: Machine, plan: Plan, rounds: Sequence[Round]) -> str:
         *machine_lines(machine),
         f"{plan.devices:,} devices, {plan.workers} processes, parts of {plan.part_size:,}; medians of {plan.rounds}"
         " rounds, ratios within a round",
-        f"{FLOOR}: key generation and signature alone; parent: its share of a run's CPU time",
+        f"{FLOOR}: key generation and signature alone, by OpenSSL; parent: its share of a run's CPU time",
     ]
     return "\n".join(lines)
 
@@ -53,7 +53,8 @@ def machine_lines(machine: Machine) -> list[str]:
     return [
         f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, {machine['file_system']}",
         f"Python {machine['python']}, cryptography {machine['cryptography']} (OpenSSL {machine['openssl']}), "
-        f"pyarrow {machine['pyarrow']}, numpy {machine['numpy']}, batch-issuer {machine['batch_issuer']}",
+        f"awscrt {machine.get('awscrt', 'none')}, pyarrow {machine['pyarrow']}, numpy {machine['numpy']}, "
+        f"batch-issuer {machine['batch_issuer']}",
     ]
 
 

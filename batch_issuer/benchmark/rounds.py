@@ -17,20 +17,32 @@ from batch_issuer.benchmark.figures import (
     P12_LOOP,
     P12_RANDOM,
     SEALED,
+    by_engine,
+    kind_and_engine,
 )
 from batch_issuer.benchmark.loops import CoreLoop, FloorLoop, FolderLoop, P12Loop
 from batch_issuer.benchmark.runs import Run, file_sizes, issued
 from batch_issuer.benchmark.together import rate_together
 from batch_issuer.benchmark.token import SignLoop
+from batch_issuer.minting.keys import AUTO, choose_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from batch_issuer.benchmark.figures import Figures, Round
     from batch_issuer.benchmark.together import Loop
     from batch_issuer.benchmark.workload import Workload
 
-__all__ = ["P12_SHARE", "USUAL_PART", "Plan", "measure", "measure_rounds", "names_of", "spread_parts"]
+__all__ = [
+    "P12_SHARE",
+    "USUAL_PART",
+    "Plan",
+    "installed_engines",
+    "measure",
+    "measure_rounds",
+    "names_of",
+    "spread_parts",
+]
 
 USUAL_PART = 5000
 """Devices per part unless told otherwise, as `batch-issuer issue` has it."""
@@ -48,8 +60,8 @@ class Plan:
         devices: in each measurement.
         rounds: how often.
         workers: processes.
-        names: what is measured in each round, in this order: `FLOOR`, `CORE`, `BARE_LOOP`, of a token's
-            workload `C_SIGN` and `C_SIGN_COPY`, and formats by name, with `SEALED` after it or not.
+        names: what is measured in each round, in this order: `FLOOR`, `BARE_LOOP`, of a token's workload `C_SIGN` and
+            `C_SIGN_COPY`; `CORE` and formats, with `SEALED` after them or not, `by_engine`.
         part_size: devices per part.
     """
 
@@ -60,10 +72,23 @@ class Plan:
     part_size: int = USUAL_PART
 
 
-def names_of(formats: Iterable[str]) -> tuple[str, ...]:
-    """What to measure for these formats: the floor, the core and they; dir's and p12's own floors stand before them."""
+def installed_engines() -> tuple[str, ...]:
+    """The key engines that can be measured here: OpenSSL, which is always there, and then a faster one."""
+    return tuple(dict.fromkeys(("openssl", choose_engine(AUTO))))
+
+
+def names_of(formats: Iterable[str], engines: Sequence[str] = ("openssl",)) -> tuple[str, ...]:
+    """What to measure for these formats: the floor, the core and they, by each engine.
+
+    `dir` and `p12`, which have floors of their own just before them, and what is sealed are measured by the first
+    engine only: what these take besides is not the engine's.
+    """
     of_kind = {"dir": (BARE_LOOP, "dir"), "p12": (P12_LOOP, P12, P12_RANDOM)}
-    return (FLOOR, CORE, *(name for kind in formats for name in of_kind.get(kind, (kind,))))
+    names = [FLOOR]
+    for kind in (CORE, *formats):
+        every = engines[:1] if kind.endswith(SEALED) else engines
+        names += of_kind.get(kind, [by_engine(kind, engine) for engine in every])
+    return tuple(names)
 
 
 def spread_parts(devices: int, workers: int) -> int:
@@ -103,6 +128,7 @@ def measure(workload: Workload, plan: Plan, name: str, sizes: dict[str, int]) ->
     Raises:
         RunFailedError: the measured run failed.
     """
+    kind, engine = kind_and_engine(name)
     devices, part_size = plan.devices, plan.part_size
     if name in (P12, P12_RANDOM, P12_LOOP):
         devices = max(plan.workers, devices // P12_SHARE)
@@ -115,8 +141,9 @@ def measure(workload: Workload, plan: Plan, name: str, sizes: dict[str, int]) ->
             return {"devices_per_second": rate_together(FolderLoop(folder, sizes), plan.devices, plan.workers)}
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    kind = name.removesuffix(SEALED)
-    with issued(workload, Run(kind, devices, plan.workers, part_size, sealed=kind != name)) as (_, figures):
+    shape = kind.removesuffix(SEALED)
+    run = Run(shape, devices, plan.workers, part_size, sealed=shape != kind, engine=engine)
+    with issued(workload, run) as (_, figures):
         return figures
 
 
@@ -125,8 +152,9 @@ def _loop(workload: Workload, plan: Plan, name: str) -> Loop | None:
         return FloorLoop()
     if name == P12_LOOP:
         return P12Loop(workload.issuer)
-    if name == CORE:
-        return CoreLoop(workload.issuer, plan.part_size)
+    kind, engine = kind_and_engine(name)
+    if kind == CORE:
+        return CoreLoop(workload.issuer, plan.part_size, engine)
     if name in (C_SIGN, C_SIGN_COPY):
         assert isinstance(workload.issuer.key, TokenKey)  # noqa: S101 - a token's workload
         return SignLoop(workload.folder, workload.issuer.key, copy=name == C_SIGN_COPY)

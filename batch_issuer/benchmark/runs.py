@@ -40,6 +40,7 @@ class Run:
         workers: processes.
         part_size: devices per part.
         sealed: whether parts are sealed to one recipient.
+        engine: the name of what makes keys and signs.
     """
 
     format: str
@@ -47,6 +48,7 @@ class Run:
     workers: int
     part_size: int = 5000
     sealed: bool = False
+    engine: str = "openssl"
 
 
 def run_program(workload: Workload, *arguments: str) -> tuple[Figures, str]:
@@ -105,6 +107,7 @@ def issued(workload: Workload, run: Run) -> Iterator[tuple[Path, Figures]]:
         "--format": run.format.split()[0],
         "--workers": run.workers,
         "--part-size": run.part_size,
+        "--key-engine": run.engine,
         "--hardware-id": "bench",
     }
     if run.sealed:

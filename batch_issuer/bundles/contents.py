@@ -5,7 +5,7 @@ from __future__ import annotations
 from binascii import b2a_base64
 from dataclasses import dataclass, field
 from functools import lru_cache
-from operator import itemgetter
+from struct import Struct
 from typing import TYPE_CHECKING
 
 from batch_issuer.files import PRIVATE_MODE, PUBLIC_MODE
@@ -76,12 +76,12 @@ class Bundle:
 
 def private_key_pem(key: Sec1Der) -> bytes:
     """One `EC PRIVATE KEY` block (RFC 7468, RFC 5915)."""
-    return b"-----BEGIN EC PRIVATE KEY-----\n%b-----END EC PRIVATE KEY-----\n" % _base64_lines(key)
+    return b"-----BEGIN EC PRIVATE KEY-----\n%b\n-----END EC PRIVATE KEY-----\n" % _base64_lines(key)
 
 
 def certificate_pem(certificate: CertificateDer) -> bytes:
     """One `CERTIFICATE` block (RFC 7468)."""
-    return b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n" % _base64_lines(certificate)
+    return b"-----BEGIN CERTIFICATE-----\n%b\n-----END CERTIFICATE-----\n" % _base64_lines(certificate)
 
 
 def _base64_lines(der: bytes) -> bytes:
@@ -91,6 +91,6 @@ def _base64_lines(der: bytes) -> bytes:
 
 @lru_cache(maxsize=64)
 def _line_cutter(length: int) -> Callable[[bytes], tuple[bytes, ...]]:
-    # The empty slice at the end makes the join end the last line too.
-    lines = [slice(start, start + 64) for start in range(0, length, 64)]
-    return itemgetter(*lines, slice(length, length))
+    # One call that gives all lines; a slice of its own for each costs twice as much.
+    lines, rest = divmod(length, 64)
+    return Struct("64s" * lines + f"{rest}s" * (rest > 0)).unpack

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from batch_issuer.bundles.contents import Bundle, PartBundles
     from batch_issuer.files import Octets
 
-__all__ = ["PackedFormat", "open_part"]
+__all__ = ["PackedFormat", "PiecewiseFormat", "open_part"]
 
 
 class PackedFormat(ABC):
@@ -30,10 +30,6 @@ class PackedFormat(ABC):
 
     name: str
     suffix: str
-
-    @abstractmethod
-    def pieces(self, part: PartBundles) -> Iterator[Octets]:
-        """The octets of the part's file, piece after piece; none of them changes later."""
 
     @abstractmethod
     def octets(self, devices: int, certificate: int, root: int, sota: int) -> int:
@@ -44,7 +40,7 @@ class PackedFormat(ABC):
         """The bundles of a part, in its order.
 
         Args:
-            file: what `pieces` gave, seekable.
+            file: what `pour` gave, seekable.
             name: what to call it in errors.
             problems: of its file, which are problems of each bundle in it.
 
@@ -52,14 +48,13 @@ class PackedFormat(ABC):
             BundleError: it is not whole, or no such part.
         """
 
+    @abstractmethod
     def pour(self, part: PartBundles, sink: Callable[[Octets], None]) -> None:
-        """Give the octets of the part's file to `sink`, piece after piece.
+        """Give the octets of the part's file to `sink`, piece after piece; none of them changes later.
 
         Raises:
             OSError: as `sink` does.
         """
-        for piece in self.pieces(part):
-            sink(piece)
 
     def write(self, part: PartBundles, path: Path) -> tuple[int, str]:
         """Write the part's file, which must not exist, with its content durable.
@@ -130,6 +125,19 @@ class PackedFormat(ABC):
     def read(self, bundles: Path, location: str) -> Iterator[Bundle]:
         """The bundles stored at a location."""
         return self.read_file(bundles / location)
+
+
+class PiecewiseFormat(PackedFormat):
+    """One that makes its octets piece after piece, for whoever takes them: a file, or what seals them."""
+
+    @abstractmethod
+    def pieces(self, part: PartBundles) -> Iterator[Octets]:
+        """The octets of the part's file, piece after piece; none of them changes later."""
+
+    def pour(self, part: PartBundles, sink: Callable[[Octets], None]) -> None:
+        """Give the octets of the part's file to `sink`."""
+        for piece in self.pieces(part):
+            sink(piece)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from batch_issuer.bundles.contents import (
     certificate_pem,
     private_key_pem,
 )
-from batch_issuer.bundles.packed import PackedFormat
+from batch_issuer.bundles.packed import PiecewiseFormat
 from batch_issuer.columns import binary_column, fixed_text_column
 from batch_issuer.devices import UUID_LENGTH, CertificateDer, Sec1Der
 from batch_issuer.errors import BundleError
@@ -34,7 +34,7 @@ _SOTA_COLUMN = "sota_toml"
 _SHOWN = 200
 
 
-class ParquetFormat(PackedFormat):
+class ParquetFormat(PiecewiseFormat):
     """`part-00000.parquet`, mode 0600: device_uuid, private_key (SEC1 DER), certificate (DER), sota_toml (text).
 
     The private key is null for a device that keeps its own; nothing else is ever null.

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from batch_issuer.errors import RefusedError
+from batch_issuer.errors import BundleError, RefusedError
 
-__all__ = ["SHORTEST_PASSWORD", "check_password", "random_passwords"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from batch_issuer.bundles.format import BundleFormat
+
+__all__ = ["SHORTEST_PASSWORD", "TRIED", "check_password", "opens_one", "random_passwords"]
 
 SHORTEST_PASSWORD = 12
 _LONGEST_PASSWORD = 1023
 """As of passphrases for CA keys: what every OpenSSL reads."""
+
+TRIED = 3
+"""Bundles that a password is tried on before it is called wrong: one may be damaged, and the password right."""
 
 _ALPHABET = b"0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32 in lower case: no i, l, o or u, which people take for something else."""
@@ -44,3 +54,19 @@ def random_passwords(count: int) -> list[bytes]:
     """So many passwords, each 26 characters of a 32-letter alphabet out of the system's randomness."""
     octets = os.urandom(_RANDOM_LENGTH * count).translate(_TYPEABLE)
     return [octets[start : start + _RANDOM_LENGTH] for start in range(0, len(octets), _RANDOM_LENGTH)]
+
+
+def opens_one(stored: BundleFormat, places: Iterable[tuple[Path, str]]) -> bool:
+    """Whether a format, with the passwords that it was given, opens one of these bundles.
+
+    Args:
+        stored: the format.
+        places: of each bundle the folder and the location in it.
+    """
+    for folder, location in places:
+        try:
+            next(stored.read(folder, location))
+        except BundleError:
+            continue
+        return True
+    return False

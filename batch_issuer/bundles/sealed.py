@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from batch_issuer.bundles.format import bundle_format
-from batch_issuer.bundles.packed import PackedFormat
+from batch_issuer.bundles.packed import PackedFormat, PiecewiseFormat
 from batch_issuer.bundles.recipients import need_age, open_recipients
 from batch_issuer.errors import BundleError, IdentityError, RefusedError
 
@@ -73,8 +73,8 @@ def readable_format(
     return SealedFormat(_packed(stored), seal_to, identities) if seal_to else stored
 
 
-def _packed(stored: BundleFormat) -> PackedFormat:
-    if not isinstance(stored, PackedFormat):
+def _packed(stored: BundleFormat) -> PiecewiseFormat:
+    if not isinstance(stored, PiecewiseFormat):
         raise RefusedError(
             f"bundles are sealed part by part, and format {stored.name!r} has no file per part",
             hint="take --format tar or parquet with --seal-to",
@@ -96,7 +96,7 @@ class SealedFormat(PackedFormat):
         identities: what opens it; None when it is only written.
     """
 
-    def __init__(self, inner: PackedFormat, seal_to: Sequence[str], identities: AgeIdentities | None = None) -> None:
+    def __init__(self, inner: PiecewiseFormat, seal_to: Sequence[str], identities: AgeIdentities | None = None) -> None:
         need_age()
         self.name = inner.name
         self.suffix = inner.suffix + SEALED
@@ -104,12 +104,6 @@ class SealedFormat(PackedFormat):
         self._seal_to = tuple(seal_to)
         self._recipients = open_recipients(seal_to)
         self._identities = identities
-
-    def pieces(self, part: PartBundles) -> Iterator[Octets]:
-        """The age file, all of it in memory; `pour` needs a piece at a time."""
-        found: list[Octets] = []
-        self.pour(part, found.append)
-        return iter(found)
 
     def pour(self, part: PartBundles, sink: Callable[[Octets], None]) -> None:
         """Give the age file's octets to `sink`, as the format's own pieces are made: the part is never whole in memory.

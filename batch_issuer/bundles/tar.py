@@ -9,19 +9,18 @@ from __future__ import annotations
 import tarfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
+from struct import Struct
 from typing import TYPE_CHECKING
+from zlib import adler32
 
 from batch_issuer.bundles.contents import (
-    CERTIFICATE,
     FILE_MODES,
-    PRIVATE_KEY,
-    ROOT,
-    SOTA_TOML,
     Bundle,
     certificate_pem,
     private_key_pem,
 )
-from batch_issuer.bundles.packed import PackedFormat
+from batch_issuer.bundles.packed import PiecewiseFormat
 from batch_issuer.devices import UUID_LENGTH, CertificateDer
 from batch_issuer.errors import BundleError
 from batch_issuer.files import DIRECTORY_MODE
@@ -37,32 +36,28 @@ __all__ = ["TarFormat"]
 _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
 _LARGEST_FILE = 1 << 20
-_FLUSH = 64
+_FLUSH = 32
 """Devices per piece: what stays in the processor's cache between being made and being copied to the file."""
 
 _MEMORY_LIMIT = 50_000
 """Header tails kept: a part whose sota.toml differ in length from row to row must not fill the memory."""
 
 
-class TarFormat(PackedFormat):
+class TarFormat(PiecewiseFormat):
     """`part-00000.tar`, mode 0600: ustar, owner 0, mode of every member as on the device."""
 
     name = "tar"
     suffix = ".tar"
 
     def __init__(self) -> None:
-        self._headers = _Headers()
+        self._headers = _DeviceHeaders()
 
     def pieces(self, part: PartBundles) -> Iterator[bytes]:
         """The archive, some devices at a time."""
-        members: list[bytes] = []
-        for index, device in enumerate(_members(part, self._headers), start=1):
-            members += device
-            if index % _FLUSH == 0:
-                yield b"".join(members)
-                members.clear()
-        members.append(_END)
-        yield b"".join(members)
+        devices = _members(part, self._headers)
+        while members := list(islice(devices, _FLUSH)):
+            yield b"".join(members)
+        yield _END
 
     def octets(self, devices: int, certificate: int, root: int, sota: int) -> int:
         """The file's size for so many devices with parts of these DER and text sizes."""
@@ -113,26 +108,48 @@ def _header(name: str, size: int) -> tuple[bytes, int, bytes]:
     return header[UUID_LENGTH:148], checksum, header[156:]
 
 
-def _members(part: PartBundles, headers: _Headers) -> Iterator[tuple[bytes, ...]]:
+class _DeviceHeaders(dict[tuple[tuple[int, ...], int], "tuple[Struct, list[bytes]]"]):
+    """(octets of each file, in the order of `FILE_MODES`, sum of the UUID's characters) to layout and all headers.
+
+    A file that is not there has no octets, and its header has none.
+    """
+
+    def __init__(self) -> None:
+        self._each = _Headers()
+
+    def __missing__(self, key: tuple[tuple[int, ...], int]) -> tuple[Struct, list[bytes]]:
+        if len(self) >= _MEMORY_LIMIT:
+            self.clear()
+        sizes, uuid_sum = key
+        files = zip(FILE_MODES, sizes, strict=True)
+        headers = [self._each[name, size, uuid_sum] if size else b"" for name, size in files]
+        found = self[key] = (_layout(sizes), [self._each["", 0, uuid_sum], *headers])
+        return found
+
+
+@lru_cache(maxsize=1024)
+def _layout(sizes: tuple[int, ...]) -> Struct:
+    """A device's members, for files of these sizes: UUID and rest of each header, content filled up with zeros."""
+    # Struct puts all of it down in one call and fills up with zeros; of a file that is not there it takes nothing.
+    header = f"{UUID_LENGTH}s{_BLOCK - UUID_LENGTH}s"
+    files = (f"{header}{size + -size % _BLOCK}s" if size else "0s0s0s" for size in sizes)
+    return Struct(header + "".join(files))
+
+
+def _members(part: PartBundles, headers: _DeviceHeaders) -> Iterator[bytes]:
+    """Each device's members."""
     root = certificate_pem(part.root)
-    root_size, root_content = len(root), root + _padding(len(root))
-    paddings = [_padding(length) for length in range(_BLOCK)]
     sota_texts = part.sota_toml or [b""] * len(part.device_uuids)
     rows = zip(part.device_uuids, part.private_keys, part.certificates, sota_texts, strict=True)
     for uuid, private_key, certificate, sota in rows:
-        total = sum(uuid)
+        key = b"" if private_key is None else private_key_pem(private_key)
         leaf = certificate_pem(certificate)
-        members: tuple[bytes, ...] = (uuid, headers["", 0, total])
-        if private_key is not None:
-            key = private_key_pem(private_key)
-            members += (uuid, headers[PRIVATE_KEY, len(key), total], key, paddings[len(key) % _BLOCK])
-        members += (
-            uuid, headers[CERTIFICATE, len(leaf), total], leaf, paddings[len(leaf) % _BLOCK],
-            uuid, headers[ROOT, root_size, total], root_content,
+        sizes = (len(key), len(leaf), len(root), len(sota))
+        # Adler-32's lower half is 1 and the sum of all octets, modulo a number that 36 of ASCII do not reach.
+        layout, (folder_head, key_head, leaf_head, root_head, sota_head) = headers[sizes, (adler32(uuid) & 0xFFFF) - 1]
+        yield layout.pack(
+            uuid, folder_head, uuid, key_head, key, uuid, leaf_head, leaf, uuid, root_head, root, uuid, sota_head, sota,
         )  # fmt: skip
-        if sota:
-            members += (uuid, headers[SOTA_TOML, len(sota), total], sota, paddings[len(sota) % _BLOCK])
-        yield members
 
 
 @dataclass(frozen=True, slots=True)

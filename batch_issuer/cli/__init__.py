@@ -10,10 +10,12 @@ from batch_issuer import __version__
 from batch_issuer.cli.bench import bench
 from batch_issuer.cli.ca import ca
 from batch_issuer.cli.command import Group
+from batch_issuer.cli.export import export
 from batch_issuer.cli.extract import extract
 from batch_issuer.cli.gateway import gateway
 from batch_issuer.cli.issue import issue
 from batch_issuer.cli.ledger import ledger
+from batch_issuer.cli.lint import lint
 from batch_issuer.cli.register import register
 from batch_issuer.cli.verify import verify
 
@@ -40,7 +42,7 @@ def cli() -> None:
     """
 
 
-for command in (issue, verify, extract, register, ca, gateway, ledger, bench):
+for command in (issue, verify, extract, register, export, lint, ca, gateway, ledger, bench):
     cli.add_command(command)
 
 

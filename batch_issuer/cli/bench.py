@@ -55,14 +55,14 @@ def bench(
 ) -> None:
     """Measure this machine: keys, certificates and whole runs per second, beside its own floor.
 
-    The floor is key generation and one signature per device, in as many processes. Everything is measured in each
-    round, so a ratio compares what ran within the same seconds. A PKI that nobody trusts is made for it, and
-    everything is removed afterwards.
+    The floor is key generation and one signature per device by OpenSSL, in as many processes; each key engine that is
+    installed is measured beside it. Everything is measured in each round, so a ratio compares what ran within the
+    same seconds. A PKI that nobody trusts is made for it, and everything is removed afterwards.
     """
     from batch_issuer.benchmark.figures import SEALED
     from batch_issuer.benchmark.machine import describe_machine
     from batch_issuer.benchmark.report import result_json, result_text
-    from batch_issuer.benchmark.rounds import Plan, measure_rounds, names_of, spread_parts
+    from batch_issuer.benchmark.rounds import Plan, installed_engines, measure_rounds, names_of, spread_parts
     from batch_issuer.benchmark.workload import fastest_folder, temporary_workload
     from batch_issuer.bundles.format import bundle_format
     from batch_issuer.bundles.recipients import need_age
@@ -72,7 +72,7 @@ def bench(
         bundle_format(kind.removesuffix(SEALED))  # refuses what is not known
         if kind.endswith(SEALED):
             need_age()
-    plan = Plan(devices, rounds, workers, names_of(kinds), spread_parts(devices, workers))
+    plan = Plan(devices, rounds, workers, names_of(kinds, installed_engines()), spread_parts(devices, workers))
 
     def tell(sentence: str) -> None:
         if not quiet:

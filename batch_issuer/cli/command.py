@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -15,10 +16,10 @@ import click
 from batch_issuer.errors import BatchIssuerError, Interrupted, RowsRejectedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
     from types import FrameType
 
-    from batch_issuer.devices import Rejection
+    from batch_issuer.devices import Rejections
 
 __all__ = ["Command", "Group", "show_rejections", "tell_result"]
 
@@ -100,15 +101,28 @@ def _report(ctx: click.Context, error: BatchIssuerError, cause: BaseException | 
         click.echo(f"hint: {error.hint}", err=True)
     if ctx.params.get("as_json"):
         values: dict[str, Any] = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
-        if isinstance(error, RowsRejectedError):
-            values["rejections"] = [asdict(rejection) for rejection in error.rejections]
-        click.echo(json.dumps(values, indent=2))
+        pieces = _with_rejections(values, error.rejections) if isinstance(error, RowsRejectedError) else [_json(values)]
+        for piece in pieces:
+            click.echo(piece, nl=False)
+        click.echo()
     ctx.exit(error.exit_code)
 
 
-def show_rejections(rejections: Sequence[Rejection]) -> None:
+def _json(value: object, indent: str = "") -> str:
+    return json.dumps(value, indent=2).replace("\n", "\n" + indent)
+
+
+def _with_rejections(values: dict[str, Any], rejections: Rejections) -> Iterator[str]:
+    """The text of an object that has the findings as its last value, a list: they may be more than memory holds."""
+    yield _json(values).removesuffix("\n}") + ',\n  "rejections": ['
+    for place, rejection in enumerate(rejections):
+        yield ("," if place else "") + "\n    " + _json(asdict(rejection), "    ")
+    yield "\n  ]\n}"
+
+
+def show_rejections(rejections: Rejections) -> None:
     """The first findings about rows, on stderr."""
-    for rejection in rejections[:_SHOWN_REJECTIONS]:
+    for rejection in islice(rejections, _SHOWN_REJECTIONS):
         click.echo(f"{rejection.code}: {rejection.message}", err=True)
     more = len(rejections) - _SHOWN_REJECTIONS
     if more > 0:

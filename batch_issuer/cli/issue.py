@@ -13,6 +13,7 @@ from batch_issuer.cli.options import (
     DURATION,
     FILE,
     PLACE,
+    SIZE,
     PathOrAddress,
     hsm_options,
     json_option,
@@ -51,6 +52,16 @@ _HSM_MODULE = "batch_issuer.authority.token_keys"
 
 _MANIFEST = PathOrAddress(click.Path(dir_okay=False, allow_dash=True, path_type=Path))
 
+_KEY_ENGINE = click.Choice(("auto", "openssl", "aws-lc"))
+_PLAN_MEMORY = "1GB, at most a quarter of what this process may use"
+
+
+def _plan_memory() -> int:
+    from batch_issuer.scratch import DEFAULT_MEMORY, memory_of_this_process
+
+    return min(DEFAULT_MEMORY, memory_of_this_process() // 4)
+
+
 _PART_SIZE = click.IntRange(1, 1_000_000)
 
 _HELP = {
@@ -59,10 +70,12 @@ _HELP = {
     "ca_passphrase_file": "The passphrase of an encrypted CA key; also $BATCH_ISSUER_CA_PASSPHRASE, or a prompt.",
     "out": "A new or empty folder, or such a prefix in an object store: s3://bucket/prefix, gs://…, az://….",
     "format": "How bundles are stored.",
+    "key_engine": "What makes keys; aws-lc needs the extra `fast`.",
     "p12_password_file": "The password of all .p12 bundles; also $BATCH_ISSUER_P12_PASSWORD, or a prompt.",
     "p12_random_passwords": "Make a password for each .p12 bundle, listed in p12-passwords.csv.",
     "seal_to": "Encrypt each part to this age recipient before it is written; may be repeated.",
     "part_size": "Devices per part: the unit of work, commit and resume.",
+    "plan_memory": "For what the plan must know of all rows, such as 512MB; more goes into files.",
     "days": "Validity, never beyond the CA's.",
     "backdate": "How far notBefore lies back, for devices whose clock is slow.",
     "production": "Whether devices are of production, unless their row says otherwise.",
@@ -71,6 +84,7 @@ _HELP = {
     "device_hsm": "sota.toml is for devices with their key in an HSM; every row must bring a CSR.",
     "device_hsm_module": "Its PKCS#11 module, on the device; the PIN is added there.",
     "skip_rejects": "Issue the good rows, report the bad ones, exit 3.",
+    "lint": "Ask pkilint, if it is installed, about the first certificate before any is made.",
     "resume": "Go on where a run stopped.",
     "dry_run": "Check everything, estimate time and size, write nothing.",
     "manifest_format": "Of the output manifest.  [default: as the input]",
@@ -95,7 +109,9 @@ _HELP = {
 @click.option("--p12-random-passwords", is_flag=True, help=_HELP["p12_random_passwords"])
 @click.option("--seal-to", metavar="RECIPIENT", multiple=True, help=_HELP["seal_to"])
 @workers_option
+@click.option("--key-engine", type=_KEY_ENGINE, default="auto", show_default=True, help=_HELP["key_engine"])
 @click.option("--part-size", type=_PART_SIZE, default=5000, show_default=True, help=_HELP["part_size"])
+@click.option("--plan-memory", type=SIZE, default=_plan_memory, show_default=_PLAN_MEMORY, help=_HELP["plan_memory"])
 @click.option("--days", type=click.IntRange(1, 36_500), default=7300, show_default=True, help=_HELP["days"])
 @click.option("--backdate", type=DURATION, default="1h", show_default=True, help=_HELP["backdate"])
 @click.option("--production/--no-production", default=False, show_default=True, help=_HELP["production"])
@@ -106,6 +122,14 @@ _HELP = {
 @click.option("--device-hsm", is_flag=True, help=_HELP["device_hsm"])
 @click.option("--device-hsm-module", metavar="PATH", help=_HELP["device_hsm_module"])
 @click.option("--skip-rejects", is_flag=True, help=_HELP["skip_rejects"])
+@click.option(
+    "--lint/--no-lint",
+    default=True,
+    envvar="BATCH_ISSUER_LINT",
+    show_default=True,
+    show_envvar=True,
+    help=_HELP["lint"],
+)
 @click.option("--resume", is_flag=True, help=_HELP["resume"])
 @click.option("--dry-run", "dry", is_flag=True, help=_HELP["dry_run"])
 @click.option("--manifest-format", type=click.Choice(("csv", "parquet")), help=_HELP["manifest_format"])
@@ -156,7 +180,7 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
     if dry:
         found = dry_run(request, now=now, passphrase=passphrase, token=token, p12_password=p12_password)
         _show_dry_run(found, request, as_json=as_json)
-        ctx.exit(3 if found.rejections else 0)
+        ctx.exit(3 if len(found.rejections) else 0)
     summary = run(
         request, Progress(quiet=quiet), now=now, passphrase=passphrase, token=token, p12_password=p12_password
     )
@@ -168,6 +192,7 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
 def _p12(options: dict[str, Any]) -> tuple[str | None, Callable[[], bytes] | None]:
     """Which kind of passwords the run has, and what gives the one that is given."""
     from batch_issuer.cli.secrets import p12_password
+    from batch_issuer.output.record import PER_DEVICE, PER_RUN
 
     file, random = options.pop("p12_password_file"), options.pop("p12_random_passwords")
     if options["format"] != "p12":
@@ -176,7 +201,7 @@ def _p12(options: dict[str, Any]) -> tuple[str | None, Callable[[], bytes] | Non
         return None, None
     if random and file is not None:
         raise click.UsageError("--p12-random-passwords makes passwords; --p12-password-file gives one: take either")
-    return ("device", None) if random else ("run", p12_password(file, new=True))
+    return (PER_DEVICE, None) if random else (PER_RUN, p12_password(file, new=True))
 
 
 def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, verbose: bool) -> None:
@@ -205,12 +230,19 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
     if summary.signer is not None:
         lines.append(f"  signed    {summary.out}/SHA256SUMS.sig, by {summary.signer}")
     if verbose:
+        lines.append(f"  lint      {_judged(summary, request)}")
         lines.append(
             f"  seconds   plan {summary.plan_seconds}, start {summary.start_seconds}, issue {summary.issue_seconds},"
-            f" finish {summary.finish_seconds} ({counted(summary.workers, 'worker')})"
+            f" finish {summary.finish_seconds} ({counted(summary.workers, 'worker')}, keys by {summary.key_engine})"
         )
     lines.append(f"  next      batch-issuer verify {summary.out} --pki {request.pki}")
     tell_result("\n".join(lines).encode(errors="surrogateescape"))  # a folder may have any name
+
+
+def _judged(summary: Summary, request: RunRequest) -> str:
+    if summary.linted_by is not None:
+        return f"{summary.linted_by} finds no error in the first certificate"
+    return "skipped: pkilint is not installed (pip install 'batch-issuer[lint]')" if request.lint else "not asked for"
 
 
 def _key_lines(csr_rows: int, devices: int) -> list[str]:
@@ -220,7 +252,9 @@ def _key_lines(csr_rows: int, devices: int) -> list[str]:
 
 
 def _password_lines(out: str, request: RunRequest) -> list[str]:
-    if request.p12_passwords != "device":
+    from batch_issuer.output.record import PER_DEVICE
+
+    if request.p12_passwords != PER_DEVICE:
         return []
     return [f"  passwords {out}/p12-passwords.csv: keep it apart from the bundles"]
 

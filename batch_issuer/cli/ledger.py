@@ -42,14 +42,13 @@ def show(*, device_uuid: str, path: Path, as_json: bool) -> None:
       batch-issuer ledger show 5a1c6b9e-8f3d-4f0a-9a55-0c1d2e3f4a5b --ledger factory.ledger
     """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
     import json
-    import re
     from uuid import UUID
 
-    from batch_issuer.devices import UUID_TEXT
+    from batch_issuer.devices import is_uuid
     from batch_issuer.errors import RefusedError
 
     wanted = device_uuid.lower()
-    if not re.fullmatch(UUID_TEXT, wanted):
+    if not is_uuid(wanted):
         raise RefusedError(f"expected a UUID of 8-4-4-4-12 hexadecimal digits, got {device_uuid[:60]!r}")
     entries = list(_opened(path).entries(UUID(wanted).bytes))
     if not entries:

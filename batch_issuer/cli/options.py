@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from batch_issuer.authority.tokens import Token
 
 __all__ = [
+    "COPY_HINT",
     "DURATION",
     "FILE",
     "FOLDER",
     "OUT_FOLDER",
     "PLACE",
+    "SIZE",
     "PathOrAddress",
     "hsm_options",
     "identity_option",
@@ -61,6 +63,10 @@ class PathOrAddress(click.ParamType[object]):
 PLACE = PathOrAddress(FOLDER)
 
 
+COPY_HINT = "copy it here first, with umask 077: `aws s3 cp --recursive`, or `rclone copy`"
+"""What to do with a run in a store that a command cannot read there."""
+
+
 class LocalFolder(PathOrAddress):
     """A folder, for commands that go through all bundles more than once: what is in a store must be copied first."""
 
@@ -76,7 +82,7 @@ class LocalFolder(PathOrAddress):
         if not isinstance(place, Path):
             raise RefusedError(
                 f"this command reads a folder, and {place} is in an object store",
-                hint="copy it here first, with umask 077: `aws s3 cp --recursive`, or `rclone copy`; or extract",
+                hint=COPY_HINT,
             )
         return place
 
@@ -90,6 +96,7 @@ scratch_option = click.option(
 )
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SMALLEST_SIZE = 1_000_000
 _LONGEST = 36_500 * _UNITS["d"]
 
 
@@ -112,6 +119,27 @@ class Duration(click.ParamType[int]):
 
 
 DURATION = Duration()
+
+
+class Size(click.ParamType[int]):
+    """Octets, in kB, MB, GB or in KiB, MiB, GiB: 512MB, 2GiB."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The octets of a value such as 512MB."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]{1,9}) ?([kKMGT])(i?)B", str(value))
+        if match is None:
+            self.fail(f"expected a number and kB, MB, GB or TB, such as 512MB; got {value!r}", param, ctx)
+        octets: int = int(match[1]) * (1024 if match[3] else 1000) ** ("KMGT".index(match[2].upper()) + 1)
+        if octets < _SMALLEST_SIZE:
+            self.fail(f"expected at least 1MB, got {value!r}", param, ctx)
+        return octets
+
+
+SIZE = Size()
 
 pki_option = click.option(
     "--pki",

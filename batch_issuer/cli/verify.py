@@ -80,11 +80,12 @@ def verify(
     and over the whole run that nothing is there twice, missing or unknown. Exit code 4 when something is found.
     """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
     from batch_issuer.cli.progress import Progress
+    from batch_issuer.cli.records import record_at
     from batch_issuer.cli.secrets import identities_of
     from batch_issuer.verification.run import verify_run
 
     progress = Progress(quiet=quiet, verb="verified")
-    record = _record(out)
+    record = record_at(out)
     anchors = _anchors(pki, ca_name, signed_by, record, progress)
     identities = identities_of(identity_files, progress.warn)
     progress.begin(record.accepted)
@@ -104,17 +105,6 @@ def verify(
     _tell(report, as_json=as_json, most=len(report.findings) if verbose else _SHOWN)
     if not report.clean:
         click.get_current_context().exit(_FOUND)
-
-
-def _record(out: Path | StoreAddress) -> RunRecord:
-    from batch_issuer.output.folder import OutputFolder
-    from batch_issuer.output.record import decode_record, read_record
-
-    if isinstance(out, Path):
-        return read_record(OutputFolder(out).record)
-    from batch_issuer.stores.opening import open_store
-
-    return decode_record(open_store(out, retries=3).get("run.json"), str(out))
 
 
 def _anchors(

@@ -79,13 +79,11 @@ class Found:
         values: those that it has, each once.
         runs: of each the number of the last run that has it, int64.
         held: the number of a run that has one of them and has not issued it yet; None if there is none.
-        seen: the number of the last run that was looked at.
     """
 
     values: pa.Array
     runs: pa.Array
     held: int | None
-    seen: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from batch_issuer.ledger.lookup import KEY, UUID, find
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from batch_issuer.ledger.entries import Entry, Found, IssuedPart, LedgerRun, ReservedPart
@@ -30,6 +30,8 @@ _ADD_RUN = """INSERT INTO runs
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _RECORD = """UPDATE parts SET serials = ?, public_keys = ?, issued = coalesce(issued, ?)
   WHERE run = ? AND part = ? AND uuids = ?"""
+_CHECKED = 32 << 20
+"""Octets of UUIDs that are looked up together."""
 
 
 def open_ledger(path: Path, *, create: bool = False) -> Ledger | None:
@@ -54,10 +56,21 @@ class Ledger:
         """Let go of the file."""
         self._connection.close()
 
+    def look(self) -> int:
+        """Begin to ask for devices that are to be held: what others write from now on is seen when they are.
+
+        Returns:
+            The number of the last run that all later questions see.
+        """
+        with telling(self._path):
+            self._looked = self._version()
+            [seen] = self._connection.execute("SELECT coalesce(max(number), 0) FROM runs").fetchone()
+        number: int = seen
+        return number
+
     def devices(self, uuids: bytes, *, before: int | None = None) -> Found:
         """What it knows of some devices, 16 octets each; with `before`, of runs before that number alone."""
         with telling(self._path):
-            self._looked = self._version()
             return find(self._connection, UUID, uuids, before=before)
 
     def keys(self, digests: bytes, *, before: int | None = None) -> Found:
@@ -76,10 +89,15 @@ class Ledger:
         with telling(self._path):
             return read_run(self._connection, number)
 
-    def reserve(self, run: LedgerRun, parts: Sequence[ReservedPart], *, seen: int) -> int:
-        """Hold the devices of a run's parts, unless another run took one since `devices` saw the runs up to `seen`.
+    def reserve(self, run: LedgerRun, parts: Iterable[ReservedPart], *, seen: int) -> int:
+        """Hold the devices of a run's parts, unless another run took one since `look` saw the runs up to `seen`.
 
         Of a run that it knows, what is there stays, and what lacks is added: what it held was released.
+
+        Args:
+            run: the run.
+            parts: its parts, which are gone through twice if they must be looked up again.
+            seen: what `look` told.
 
         Returns:
             The run's number.
@@ -90,14 +108,18 @@ class Ledger:
         with telling(self._path), transaction(self._connection):
             number = self.number(run.id)
             there = set() if number is None else self._parts(number)
-            lacking = [part for part in parts if part.part not in there]
-            if lacking and not (number is None and self._version() == self._looked):
-                self._check_free(b"".join(part.uuids for part in lacking), seen if number is None else number)
+            if number is not None or self._version() != self._looked:
+                for uuids in _joined(part.uuids for part in parts if part.part not in there):
+                    self._check_free(uuids, seen if number is None else number)
             if number is None:
                 number = self._connection.execute(_ADD_RUN, run).lastrowid or 0
             self._connection.executemany(
                 "INSERT INTO parts (run, part, devices, uuids, production) VALUES (?, ?, ?, ?, ?)",
-                ((number, part.part, len(part.production), part.uuids, part.production) for part in lacking),
+                (
+                    (number, part.part, len(part.production), part.uuids, part.production)
+                    for part in parts
+                    if part.part not in there
+                ),
             )
             return number
 
@@ -156,3 +178,16 @@ class Ledger:
                 f"devices of the manifest were taken meanwhile by another run: {holder.id} in {holder.out}",
                 hint="issue what that run does not, into another folder",
             )
+
+
+def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same octets in larger pieces, for each of which the whole ledger is gone through."""
+    waiting, size = [], 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= _CHECKED:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)

@@ -35,6 +35,9 @@ class What(NamedTuple):
 UUID = What("SELECT run, issued IS NOT NULL, uuids FROM parts WHERE run <= ? ORDER BY run, part", 16)
 KEY = What("SELECT run, TRUE, public_keys FROM parts WHERE run <= ? AND issued IS NOT NULL ORDER BY run, part", 32)
 
+_LAST = (1 << 63) - 1
+"""No run has a higher number."""
+
 _AT_ONCE = 32 << 20
 """Octets of the ledger that are compared together."""
 
@@ -48,8 +51,7 @@ def find(connection: sqlite3.Connection, what: What, values: bytes, *, before: i
         values: one after the other, of 16 octets each: a UUID, or the first half of a public key's SHA-256.
         before: the number of a run; only earlier runs are looked at. None for all.
     """
-    [seen] = connection.execute("SELECT coalesce(max(number), 0) FROM runs").fetchone()
-    last = seen if before is None else before - 1
+    last = _LAST if before is None else before - 1
     wanted = _column(values)
     found, held = [], None
     for piece in _pieces(connection, what, last):
@@ -63,7 +65,7 @@ def find(connection: sqlite3.Connection, what: What, values: bytes, *, before: i
         found.append(
             pa.table({"value": piece.values.take(hits), "run": pa.array([piece.runs[place] for place in places])})
         )
-    return _latest(found, held, seen)
+    return _latest(found, held)
 
 
 def places(octets: bytes, wanted: bytes) -> list[int]:
@@ -106,8 +108,8 @@ def _column(octets: bytes, width: int = _COMPARED) -> pa.Array:
     return pc.binary_slice(column.cast(pa.binary()), 0, _COMPARED).cast(pa.binary(_COMPARED))
 
 
-def _latest(found: list[pa.Table], held: int | None, seen: int) -> Found:
+def _latest(found: list[pa.Table], held: int | None) -> Found:
     if not found:
-        return Found(pa.array([], pa.binary(_COMPARED)), pa.array([], pa.int64()), None, seen)
+        return Found(pa.array([], pa.binary(_COMPARED)), pa.array([], pa.int64()), None)
     latest = pa.concat_tables(found).group_by("value").aggregate([("run", "max")])
-    return Found(latest["value"].combine_chunks(), latest["run_max"].combine_chunks(), held, seen)
+    return Found(latest["value"].combine_chunks(), latest["run_max"].combine_chunks(), held)

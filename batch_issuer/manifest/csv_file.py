@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
-import io
-from itertools import islice
+from codecs import BOM_UTF8
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 
+from batch_issuer.columns import row_numbers
 from batch_issuer.devices import Rejection
 from batch_issuer.errors import ManifestError
 from batch_issuer.manifest.columns import UUID_NAMES
+from batch_issuer.manifest.csv_lines import Lines, cut_blocks
 from batch_issuer.manifest.rows import RawRows, not_utf8
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from io import BufferedReader
 
 __all__ = ["CsvManifest"]
@@ -23,15 +26,16 @@ __all__ = ["CsvManifest"]
 _DELIMITERS = ",;\t"
 _CHUNK = 20_000
 _LONGEST_CELL = 4 << 20
-_LONGEST_LINE = 8 << 20
-_STEP = 64
-"""Rows read at a time: with cells of the longest kind, what these take is all that a chunk can be too large by."""
-_CHUNK_OCTETS = 64 << 20
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_NO_HEADER = "it needs a header line, such as: device_uuid,name"
 
 
 class CsvManifest:
     """The rows of a CSV file, read once, from its begin.
+
+    A block of lines without a quote is read by Arrow, twenty times as fast as by the csv module. All others, and those
+    in which Arrow finds a fault, are read by that, which tells faults apart; where there is no quote and no fault, the
+    two agree.
 
     Args:
         file: the file, at its begin.
@@ -52,15 +56,18 @@ class CsvManifest:
         file.seek(0)
         if start in _UTF16:
             raise ManifestError("the manifest is UTF-16, expected UTF-8", hint="save it again as CSV UTF-8")
-        # Broken octets become lone surrogates, which no valid UTF-8 gives, so that their rows can be named.
-        self._text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
         csv.field_size_limit(_LONGEST_CELL)
-        header = self._text.readline(_LONGEST_LINE)
-        while header and not header.strip():
-            header = self._text.readline(_LONGEST_LINE)
-        if not header:
-            raise ManifestError("the manifest is empty", hint="it needs a header line, such as: device_uuid,name")
+        self._blocks = cut_blocks(file)
+        lines = Lines(next(self._blocks, b"").removeprefix(BOM_UTF8), self._blocks)
+        header = next((line for line in lines if line.strip()), None)
+        if header is None:
+            raise ManifestError("the manifest is empty", hint=_NO_HEADER)
         self._delimiter, self.names = _read_header(header)
+        self._blocks = chain(filter(None, [lines.rest()]), self._blocks)
+        names = [str(place) for place in range(len(self.names))]
+        self._read_options = pa_csv.ReadOptions(use_threads=False, block_size=1 << 30, column_names=names)
+        self._parse_options = pa_csv.ParseOptions(delimiter=self._delimiter, quote_char=False)
+        self._convert_options = pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
 
     def batches(self) -> Iterator[RawRows]:
         """The data rows, some thousands at a time.
@@ -68,19 +75,40 @@ class CsvManifest:
         Raises:
             ManifestError: a quote is never closed, or a line or cell is too long to be one.
         """
-        reader = csv.reader(_lines(self._text), delimiter=self._delimiter, strict=True)
         row = 0
-        while True:
-            cells, problem = _next_rows(reader, row, self._text.buffer.tell)
-            numbered = list(enumerate(filter(None, cells), start=row + 1))
-            row += len(numbered)
-            rejections = []
-            if problem is not None:
-                row += 1
-                rejections.append(_unreadable(row, problem))
-            if not cells and problem is None:  # a chunk of blank lines is not the end
-                return
-            yield self._columns(numbered, rejections)
+        for block in self._blocks:
+            columns = self._plain_columns(block)
+            if columns is not None:
+                count = len(columns[0])
+                yield RawRows(row_numbers(row + 1, count), columns)
+                row += count
+                continue
+            lines = Lines(block, self._blocks)
+            reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+            while not lines.at_end:
+                cells, problem = _next_rows(reader, lines, row)
+                numbered = list(enumerate(filter(None, cells), start=row + 1))
+                row += len(numbered)
+                rejections = []
+                if problem is not None:
+                    row += 1
+                    rejections.append(_unreadable(row, problem))
+                yield self._columns(numbered, rejections)
+
+    def _plain_columns(self, block: bytes) -> list[pa.Array] | None:
+        """The columns of a block without quotes or faults; None for any other."""
+        if b'"' in block or b"\0" in block or len(block) > _LONGEST_CELL or block.startswith(BOM_UTF8):
+            return None
+        try:
+            table = pa_csv.read_csv(
+                pa.BufferReader(block),
+                read_options=self._read_options,
+                parse_options=self._parse_options,
+                convert_options=self._convert_options,
+            )
+        except pa.ArrowInvalid:
+            return None
+        return [column.chunk(0) for column in table.combine_chunks().columns]
 
     def _columns(self, numbered: list[tuple[int, list[str]]], rejections: list[Rejection]) -> RawRows:
         width = len(self.names)
@@ -123,25 +151,12 @@ def _read_header(line: str) -> tuple[str, list[str]]:
     return max(candidates, key=lambda candidate: len(candidate[1]))
 
 
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    while line := text.readline(_LONGEST_LINE):
-        if len(line) >= _LONGEST_LINE:
-            raise ManifestError(f"the manifest has a line of more than {_LONGEST_LINE} characters")
-        yield line
-
-
-def _next_rows(
-    reader: Iterator[list[str]], row: int, position: Callable[[], int]
-) -> tuple[list[list[str]], str | None]:
-    """Up to a chunk of rows, by their number and octets; and what ended it early: the rule that the next row breaks."""
+def _next_rows(reader: Iterator[list[str]], lines: Lines, row: int) -> tuple[list[list[str]], str | None]:
+    """Rows to a block's end, or as many as make a chunk; and what ended it early: the rule that the next one breaks."""
     rows: list[list[str]] = []
-    begin = position()
     try:
-        while len(rows) < _CHUNK and position() < begin + _CHUNK_OCTETS:
-            before = len(rows)
-            rows.extend(islice(reader, _STEP))  # those before an error stay
-            if len(rows) == before:
-                break
+        while len(rows) < _CHUNK and not lines.at_end:
+            rows.append(next(reader))
     except csv.Error as error:
         number = row + sum(map(bool, rows)) + 1
         if "unexpected end of data" in str(error):

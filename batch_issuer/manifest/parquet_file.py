@@ -19,10 +19,15 @@ __all__ = ["MAGIC", "ParquetManifest"]
 
 MAGIC = b"PAR1"
 _CHUNK = 20_000
+_CHUNK_OCTETS = 64 << 20
+_READ = 1 << 20
 
 
 class ParquetManifest:
     """The rows of a Parquet file.
+
+    However large its row groups are, what is in memory at a time is, of each column, `_READ` octets as they are stored,
+    a dictionary and a page, and then a chunk of rows.
 
     Args:
         file: the file, seekable.
@@ -40,7 +45,7 @@ class ParquetManifest:
 
     def __init__(self, file: BufferedReader) -> None:
         try:
-            self._file = pq.ParquetFile(file)
+            self._file = pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ)  # or it reads whole row groups
             schema = self._file.schema_arrow
         except (pa.ArrowException, OSError) as error:
             raise _damaged(error) from None
@@ -55,7 +60,8 @@ class ParquetManifest:
         """
         row = 1
         try:
-            for batch in self._file.iter_batches(batch_size=_CHUNK):
+            # By this thread alone: Arrow's own, which call Python for octets, can abort an interpreter that ends.
+            for batch in self._file.iter_batches(batch_size=self._chunk(), use_threads=False):
                 rows = row_numbers(row, len(batch))
                 row += len(batch)
                 columns = [
@@ -65,6 +71,13 @@ class ParquetManifest:
                 yield self._checked(rows, columns)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _damaged(error) from None
+
+    def _chunk(self) -> int:
+        """How many rows to take at a time: fewer, if its metadata say that they are long."""
+        metadata = self._file.metadata
+        groups = (metadata.row_group(place) for place in range(metadata.num_row_groups))
+        longest = max((group.total_byte_size // group.num_rows for group in groups if group.num_rows > 0), default=0)
+        return max(1, min(_CHUNK, _CHUNK_OCTETS // max(1, longest)))
 
     def _checked(self, rows: pa.Array, columns: list[pa.Array]) -> RawRows:
         """The rows but those whose text is not UTF-8: careless writers make them, and Arrow reads them unchecked."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_issuer.columns import is_text
-from batch_issuer.devices import LARGEST_CSR, NIL_UUID, UUID_TEXT, Rejection
+from batch_issuer.columns import fixed_text_column, is_text
+from batch_issuer.devices import LARGEST_CSR, NIL_UUID, UUID_LENGTH, UUID_TEXT, Rejection
 from batch_issuer.manifest.columns import CSR_COLUMN, PRODUCTION_COLUMN, UUID_COLUMN, shorten
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ CARRIED_PREFIX = "carried:"
 
 _UUID_PATTERN = f"^{UUID_TEXT}$"
 _UUID_OCTETS = 16
+_DIGIT_PLACES = tuple(place for place in range(UUID_LENGTH) if place not in (8, 13, 18, 23))
 _NOT_PRINTABLE = r"[\x00-\x1f\x7f]"
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 _SOTA_COLUMNS = ("hardware_id", "tag", "apps")
@@ -208,6 +209,9 @@ def _uuid_fault(value: str) -> tuple[str, str]:
 def _uuid_text(column: pa.Array) -> pa.Array:
     """The text form of UUIDs in octets; what has not 16 of them is shown in hex, to be rejected."""
     storage = column.storage if isinstance(column, pa.ExtensionArray) else column
+    if pa.types.is_fixed_size_binary(storage.type) and not storage.null_count:
+        octets = storage.buffers()[1].slice(_UUID_OCTETS * storage.offset, _UUID_OCTETS * len(storage))
+        return _hyphened(octets.to_pybytes())
     texts: list[str | None] = []
     for octets in storage.to_pylist():
         if octets is None:
@@ -217,3 +221,12 @@ def _uuid_text(column: pa.Array) -> pa.Array:
             whole = len(octets) == _UUID_OCTETS
             texts.append(f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}" if whole else h)
     return pa.array(texts, pa.string())
+
+
+def _hyphened(octets: bytes) -> pa.Array:
+    """The text form of many UUIDs, digit by digit: all first digits, all second ones, and so on."""
+    digits = octets.hex().encode()
+    characters = bytearray(b"-" * (UUID_LENGTH * len(octets) // _UUID_OCTETS))
+    for digit, place in enumerate(_DIGIT_PLACES):
+        characters[place::UUID_LENGTH] = digits[digit :: 2 * _UUID_OCTETS]
+    return fixed_text_column(bytes(characters), UUID_LENGTH)

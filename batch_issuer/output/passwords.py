@@ -6,29 +6,27 @@ SHA256SUMS has no line for it: the list is there to be moved away from the bundl
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING
 
+from batch_issuer.devices import UUID_TEXT
 from batch_issuer.errors import OutputError
-from batch_issuer.files import PRIVATE_MODE, create_file, write_all
+from batch_issuer.files import PRIVATE_MODE
+from batch_issuer.output.lines import LinesWriter
 from batch_issuer.output.rows import read_commit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+    from typing import Self
 
-    from batch_issuer.files import Octets
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
 
-__all__ = ["PER_DEVICE", "PER_RUN", "PasswordsWriter", "password_lines", "read_passwords"]
-
-PER_RUN, PER_DEVICE = "run", "device"
-"""What `run.json` says of a PKCS#12 run's passwords: one that was given for all; or one made for each device."""
+__all__ = ["PasswordsWriter", "password_lines", "read_passwords"]
 
 _HEADER = b"device_uuid,password\n"
-_LINE = re.compile(rb"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}),([!-+\--~]+)")
+_LINE = re.compile(f"({UUID_TEXT}),([!-+\\--~]+)".encode())
 """A UUID and a password of printable ASCII without a comma: what needs no quotes."""
 
 
@@ -37,7 +35,7 @@ def password_lines(device_uuids: Iterable[bytes], passwords: Iterable[bytes]) ->
     return [b"%b,%b\n" % pair for pair in zip(device_uuids, passwords, strict=True)]
 
 
-class PasswordsWriter:
+class PasswordsWriter(LinesWriter):
     """Writes the list into a new file of mode 0600, and makes its content durable when it is closed.
 
     Args:
@@ -48,22 +46,11 @@ class PasswordsWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._fd = create_file(path, PRIVATE_MODE)
+        super().__init__(path, PRIVATE_MODE)
 
-    def __enter__(self) -> PasswordsWriter:
-        write_all(self._fd, _HEADER)
-        return self
-
-    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        try:
-            if failure is None:
-                os.fsync(self._fd)
-        finally:
-            os.close(self._fd)
-
-    def write(self, lines: Octets) -> None:
-        """Add whole lines."""
-        write_all(self._fd, lines)
+    def __enter__(self) -> Self:
+        self.write(_HEADER)
+        return super().__enter__()
 
 
 def read_passwords(folder: OutputFolder, record: RunRecord, path: Path | None = None) -> dict[str, bytes]:

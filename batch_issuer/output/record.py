@@ -12,7 +12,10 @@ from batch_issuer.errors import OutputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["RunRecord", "decode_record", "format_time", "parse_time", "read_record"]
+__all__ = ["PER_DEVICE", "PER_RUN", "RunRecord", "decode_record", "format_time", "parse_time", "read_record"]
+
+PER_RUN, PER_DEVICE = "run", "device"
+"""What a record says of the passwords of format p12: one that was given for all; or one made for each device."""
 
 _FORMAT_VERSION = 1
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -108,7 +111,7 @@ class RunRecord:
     @property
     def makes_passwords(self) -> bool:
         """Whether a password is made for each device, and listed."""
-        return self.p12_passwords == "device"
+        return self.p12_passwords == PER_DEVICE
 
     @property
     def starts(self) -> datetime:

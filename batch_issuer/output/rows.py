@@ -131,13 +131,19 @@ def commit_table(
         "not_after": pa.repeat(pa.scalar(window[1], _TIME), count),
         "certificate_sha256": fixed_text_column(minted.certificate_digests.hex().encode(), _HEX_DIGEST),
         "public_key_sha256": fixed_text_column(minted.public_key_digests.hex().encode(), _HEX_DIGEST),
-        "bundle": pa.array([f"{BUNDLES}/{location}" for location in locations], pa.string()),
+        "bundle": _bundle_column(locations),
     }
     if certificates is not None:
         columns[CERTIFICATE_COLUMN] = pa.array(certificates, pa.string())
     if key_origins is not None:
         columns[KEY_ORIGIN_COLUMN] = key_origins
     return pa.table(columns | carried)
+
+
+def _bundle_column(locations: Sequence[str]) -> pa.Array:
+    if len(set(locations)) == 1:  # a packed part, which is one file
+        return pa.repeat(f"{BUNDLES}/{locations[0]}", len(locations))
+    return pa.array([f"{BUNDLES}/{location}" for location in locations], pa.string())
 
 
 def encode_commit(

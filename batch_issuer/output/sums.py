@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from batch_issuer.files import PUBLIC_MODE, create_file, write_all
+from batch_issuer.files import PUBLIC_MODE
+from batch_issuer.output.lines import LinesWriter
 from batch_issuer.sums import sum_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from batch_issuer.files import Octets
-
 __all__ = ["SumsWriter"]
 
 
-class SumsWriter:
+class SumsWriter(LinesWriter):
     """Writes `SHA256SUMS` into a new file, and makes its content durable when it is closed.
 
     The lines stand in the order in which they come, which needs no sorting of millions of names: the bundles' in the
@@ -30,21 +28,7 @@ class SumsWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._fd = create_file(path, PUBLIC_MODE)
-
-    def __enter__(self) -> SumsWriter:
-        return self
-
-    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        try:
-            if failure is None:
-                os.fsync(self._fd)
-        finally:
-            os.close(self._fd)
-
-    def write(self, lines: Octets) -> None:
-        """Add whole lines."""
-        write_all(self._fd, lines)
+        super().__init__(path, PUBLIC_MODE)
 
     def add(self, path: str, digest: str) -> None:
         """Add the line of one file.

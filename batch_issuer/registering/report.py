@@ -11,7 +11,7 @@ from batch_issuer.factory_api.devices import Outcome
 
 if TYPE_CHECKING:
     from batch_issuer.factory_api.devices import Registration
-    from batch_issuer.registering.rows import Registrant
+    from batch_issuer.registering.registrants import Registrant
 
 __all__ = ["Forecast", "Reason", "Report", "Tally"]
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.errors import RefusedError
+from batch_issuer.issued import issued_devices
 from batch_issuer.output.folder import OutputFolder
 from batch_issuer.output.record import read_record
 from batch_issuer.registering.journal import REGISTERED, Journal, RegisteredRows
+from batch_issuer.registering.registrants import registrants
 from batch_issuer.registering.report import Forecast, Report, Tally
-from batch_issuer.registering.rows import issued_devices, registrants
 from batch_issuer.registering.sending import Sending
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from batch_issuer.factory_api.devices import Registration
     from batch_issuer.factory_api.endpoint import Endpoint
     from batch_issuer.registering.journal import Journal
+    from batch_issuer.registering.registrants import Registrant
     from batch_issuer.registering.report import Tally
-    from batch_issuer.registering.rows import Registrant
 
 __all__ = ["Observer", "Sending"]
 

@@ -1,11 +1,10 @@
-"""A run's devices as the API wants them, one after the other: row, UUID, certificate, name and group; never a key."""
+"""What a run has issued, read back one device after the other: its row and its certificate; never a key."""
 
 from __future__ import annotations
 
 import binascii
 import hashlib
 import re
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,22 +17,20 @@ from batch_issuer.output.rows import CERTIFICATE_COLUMN
 from batch_issuer.output.spreadsheet import FORMULA
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
     from batch_issuer.bundles.contents import Bundle
     from batch_issuer.bundles.format import BundleFormat, PasswordOf
     from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
-    from batch_issuer.registering.journal import RegisteredRows
 
-__all__ = ["IssuedRow", "Registrant", "issued_devices", "registrants"]
+__all__ = ["IssuedRow", "StoredCertificates", "issued_devices"]
 
 _ROWS_AT_ONCE = 5000
-_SKIPPED_AT_ONCE = 1000
 _VERIFY = "`batch-issuer verify` tells what is wrong with this run"
-_RESUME = "`batch-issuer issue --resume` puts what a killed run committed into place; then register again"
-_READ = ("row", "device_uuid", "certificate_sha256", "bundle")
+_RESUME = "`batch-issuer issue --resume` puts what a killed run committed into place; then do this again"
+_READ = ("row", "device_uuid", "serial_number", "certificate_sha256", "public_key_sha256", "bundle")
 _PEM = re.compile(
     rb"\s*-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+)-----END CERTIFICATE-----\s*", re.ASCII
 )
@@ -45,7 +42,9 @@ class IssuedRow(NamedTuple):
     Attributes:
         row: 1-based data row of the input.
         device_uuid: in lower case.
+        serial_number: of its certificate, 40 hex digits.
         certificate_sha256: of its certificate's DER, hex.
+        public_key_sha256: of its SubjectPublicKeyInfo's DER, hex.
         location: its bundle's place below the bundles folder.
         name: its name, None if it has none.
         group: its device group, None if it has none.
@@ -54,30 +53,13 @@ class IssuedRow(NamedTuple):
 
     row: int
     device_uuid: str
+    serial_number: str
     certificate_sha256: str
+    public_key_sha256: str
     location: str
     name: str | None
     group: str | None
     certificate: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Registrant:
-    """A device, ready to be registered.
-
-    Attributes:
-        row: 1-based data row of the input.
-        device_uuid: in lower case.
-        certificate: PEM, one block.
-        name: its name, None if it has none.
-        group: its device group, None if it has none.
-    """
-
-    row: int
-    device_uuid: str
-    certificate: str
-    name: str | None
-    group: str | None
 
 
 def issued_devices(folder: OutputFolder, record: RunRecord) -> Iterator[IssuedRow]:
@@ -95,48 +77,14 @@ def issued_devices(folder: OutputFolder, record: RunRecord) -> Iterator[IssuedRo
                 yield _row(values, rows=record.rows, neutralised=neutralised)
 
 
-def registrants(
-    folder: OutputFolder,
-    record: RunRecord,
-    known: RegisteredRows,
-    identities: AgeIdentities | None = None,
-    passwords: PasswordOf | None = None,
-) -> Generator[Registrant | int, None, None]:
-    """The devices that are to be registered, in the manifest's order; among them numbers: so many were passed over.
-
-    A number comes after some thousand devices at the latest, so that whoever iterates can attend to other things.
-
-    Args:
-        folder: the run's.
-        record: what was asked.
-        known: which devices the API has.
-        identities: what opens sealed bundles, where the manifest has no certificates.
-        passwords: opens bundles, where that takes passwords.
-
-    Raises:
-        OutputError: the manifest is missing or damaged, or contradicts what is known.
-        BundleError: a certificate cannot be read, or is another than the manifest says.
-    """
-    certificates = _Certificates(folder, record, identities, passwords)
-    skipped = 0
-    for device in issued_devices(folder, record):
-        if not known.has(device.row, device.device_uuid):
-            certificate = certificates.of(device)
-            yield Registrant(device.row, device.device_uuid, certificate, device.name, device.group)
-        elif (skipped := skipped + 1) == _SKIPPED_AT_ONCE:
-            yield skipped
-            skipped = 0
-    yield skipped
-
-
 def _row(values: dict[str, object], *, rows: int, neutralised: bool) -> IssuedRow:
-    row, uuid, digest, bundle = (values[name] for name in _READ)
+    row, uuid, serial, digest, key_digest, bundle = (values[name] for name in _READ)
     location = str(bundle).removeprefix(f"{BUNDLES}/")
     if not isinstance(row, int) or not 1 <= row <= rows:
         raise OutputError(f"the output manifest has a row that cannot be: row {row!r}, device {uuid!r}")
     name, group = (_text(values.get(column), neutralised=neutralised) for column in ("name", "group"))
     certificate = _text(values.get(CERTIFICATE_COLUMN))
-    return IssuedRow(row, str(uuid), str(digest), location, name, group, certificate)
+    return IssuedRow(row, str(uuid), str(serial), str(digest), str(key_digest), location, name, group, certificate)
 
 
 def _text(value: object, *, neutralised: bool = False) -> str | None:
@@ -146,7 +94,7 @@ def _text(value: object, *, neutralised: bool = False) -> str | None:
     return text or None
 
 
-class _Certificates:
+class StoredCertificates:
     """The certificates of a run's devices, asked for in the manifest's order: the file of a part is read once.
 
     Bundles have private keys as well; of what is read only the certificate is kept.

@@ -1,0 +1,1 @@
+"""A run's devices as the files that clouds' bulk imports take: public parts only."""

@@ -1,0 +1,1 @@
+"""An outside judge of certificates: pkilint, and which of its findings the factory's fixed profiles explain."""
