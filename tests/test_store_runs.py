@@ -220,6 +220,62 @@ def test_the_second_of_two_runs_is_refused(lot: Lot, *, same_machine: bool) -> N
     lot.check()
 
 
+@pytest.mark.parametrize("late", ["part-00001.", "manifest.parquet", "SHA256SUMS"])
+def test_a_run_that_wakes_after_another_took_over_ends(late: str, lot: Lot) -> None:
+    """Its put of `late` is on its way when the lease is another's, which finishes; what arrives then loses no device."""
+    there, go_on = threading.Event(), threading.Event()
+
+    def fault(request: Request) -> None:
+        if request.is_put and request.key.split("/")[-1].startswith(late) and not there.is_set():
+            there.set()
+            go_on.wait(120)
+
+    lot.stores.proxy.fault = fault
+    first = subprocess.Popen(lot.arguments(), env=lot.environment(), stderr=subprocess.PIPE, text=True)
+    try:
+        assert there.wait(60)
+        lot.stores.delete(lot.prefix, LEASE)  # as if it had grown old
+        (lot.folder / "elsewhere").mkdir()
+        second = lot.issue("--scratch", str(lot.folder / "elsewhere"), "--resume")
+        assert second.returncode == 0, second.stderr
+    finally:
+        go_on.set()
+        _, told = first.communicate(timeout=120)
+    assert (first.returncode, f"another run has taken {lot.address} over" in told) == (1, True), told
+    if late != "SHA256SUMS":
+        lot.check()
+        return
+    # It was put after the look at the lease, and has the summary of the first: the one thing that is lost, and named.
+    found = json.loads(lot.other("verify", "--pki", str(lot.pki), "--json").stdout)
+    assert found["counts"] == {"sums-digest": 1}
+
+
+def _refuse_all(_: Request) -> str:
+    return "403"
+
+
+def _refuse_writing(request: Request) -> str | None:
+    return "403" if request.method in {"PUT", "DELETE", "POST"} else None
+
+
+@pytest.mark.parametrize("fault", [_refuse_all, _refuse_writing])
+def test_credentials_that_are_wrong_or_may_only_read_are_told(fault: Callable[[Request], Any], lot: Lot) -> None:
+    lot.stores.proxy.fault = fault
+    refused = lot.issue()
+    assert (refused.returncode, refused.stderr.startswith("error: the store refuses to ")) == (2, True)
+    assert f"in {lot.address}: 403" in refused.stderr
+    lot.stores.proxy.fault = lambda _: None
+    assert lot.stores.keys(lot.prefix) == []
+    assert not list(lot.scratch.rglob("part-*"))
+
+
+def test_a_bucket_that_is_missing_is_told(lot: Lot) -> None:
+    lot.address = "s3://no-such-bucket/lot"
+    for done in (lot.issue(), lot.issue("--dry-run"), lot.other("verify"), lot.other("extract", "--all", "--to", "x")):
+        assert done.returncode == 2
+        assert "error: the bucket no-such-bucket of s3://no-such-bucket/lot does not exist\n" in done.stderr
+
+
 def test_what_is_there_already_is_not_touched(lot: Lot) -> None:
     lot.stores.put(lot.prefix, "notes.txt", b"mine")
     refused = lot.issue()
@@ -443,9 +499,9 @@ def test_p12_files_in_a_store_are_read_from_a_copy(lot: Lot) -> None:
     password.write_text("long enough for a password")
     password.chmod(0o600)
     for command in (("verify",), ("extract", "--all", "--to", str(lot.folder / "devices"))):
-        told = lot.other(*command, "--p12-password-file", str(password))
+        wrong = lot.other(*command, "--p12-password-file", str(password))
         needless = f"--p12-password-file is not for the run in {lot.address}, which needs no password"
-        assert (told.returncode, needless in told.stderr) == (2, True)
+        assert (wrong.returncode, needless in wrong.stderr) == (2, True)
     record = json.loads(lot.stores.get(lot.prefix, "run.json")) | {"format": "p12", "p12_passwords": "run"}
     lot.stores.put(lot.prefix, "run.json", json.dumps(record).encode())
     for command in (("verify",), ("extract", "--all", "--to", str(lot.folder / "devices"))):

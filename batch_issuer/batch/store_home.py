@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from batch_issuer.batch.claim import working
 from batch_issuer.batch.store_hold import StoreHold, check_prefix, owner_of
 from batch_issuer.bundles.format import Staged
-from batch_issuer.errors import BundleError, OutputError
+from batch_issuer.errors import BundleError, OutputError, RunFailedError
 from batch_issuer.files import make_directory
 from batch_issuer.output.folder import BUNDLES, OutputFolder, part_name
 from batch_issuer.output.record import decode_record
@@ -111,16 +111,13 @@ class StoreHome:
         """Nothing: an object is durable when it is put."""
 
     def place(self, path: Path, name: str) -> None:
-        """Put it."""
-        self._open().put(name, path)
+        """Put it; by the run that has the lease."""
+        self._owned().put(name, path)
         path.unlink()
 
     def put(self, name: str, content: bytes) -> None:
-        """Put it; the summary only by the run that has the lease, since what ends a run must be its own."""
-        store = self._open()
-        if name == self.folder.summary.name:
-            check_owner(store, owner_of(self.folder))
-        store.put(name, content)
+        """Put it; by the run that has the lease: SHA256SUMS and the summary that it names must be of one run."""
+        self._owned().put(name, content)
 
     def get(self, name: str) -> bytes | None:
         """Read it."""
@@ -128,12 +125,16 @@ class StoreHome:
 
     def keep_only(self, attempts: set[str]) -> None:
         """Delete every bundle of another attempt; by the run that has the lease."""
-        store = self._open()
-        check_owner(store, owner_of(self.folder))
+        store = self._owned()
         store.delete(name for name in store.names(BUNDLES) if attempt_of(name) not in attempts)
 
     def _open(self) -> Store:
         return _opened(self.prefix)
+
+    def _owned(self) -> Store:
+        """The store, if this run still has the lease."""
+        check_owner(self._open(), owner_of(self.folder))
+        return self._open()
 
 
 _FIRST_RETRIES = 3
@@ -200,7 +201,11 @@ class StoreParts:
     def commit(self, index: int, attempt: str, record: memoryview) -> bool:
         """By a put that only the first can do."""
         names = self._names.pop(attempt)
-        check_owner(self._store, self._owner)
+        try:
+            check_owner(self._store, self._owner)
+        except RunFailedError:  # who took over may have finished, and would not sweep them
+            self._store.delete(names)
+            raise
         if self._store.put_new(_commit_name(self._folder, index), bytes(record)):
             return True
         self._store.delete(names)
