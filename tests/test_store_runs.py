@@ -222,7 +222,7 @@ def test_the_second_of_two_runs_is_refused(lot: Lot, *, same_machine: bool) -> N
 
 @pytest.mark.parametrize("late", ["part-00001.", "manifest.parquet", "SHA256SUMS"])
 def test_a_run_that_wakes_after_another_took_over_ends(late: str, lot: Lot) -> None:
-    """Its put of `late` is on its way when the lease is another's, which finishes; what arrives then loses no device."""
+    """Its put of `late` is on its way when the lease is another's, which finishes: no device is lost."""
     there, go_on = threading.Event(), threading.Event()
 
     def fault(request: Request) -> None:
