@@ -25,6 +25,7 @@ __all__ = [
     "RequestError",
     "RowsRejectedError",
     "RunFailedError",
+    "StoreError",
     "reason_of",
 ]
 
@@ -112,6 +113,20 @@ class ApiError(BatchIssuerError):
     def __init__(self, message: str, *, status: int | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+
+
+class StoreError(BatchIssuerError):
+    """An object store refuses what was asked of it, fails, or cannot be reached.
+
+    Attributes:
+        refused: whether it said no, so that asking again is of no use: credentials, policy, a bucket that is not there.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.refused = refused
+        if refused:
+            self.exit_code = 2
 
 
 class BundleError(BatchIssuerError):

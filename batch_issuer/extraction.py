@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,21 +16,23 @@ from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.devices import is_uuid
 from batch_issuer.errors import BundleError, OutputError, RefusedError
 from batch_issuer.figures import listed
-from batch_issuer.files import make_directories, scratch_folder, sync_directory, sync_filesystem
+from batch_issuer.files import PUBLIC_MODE, make_directories, scratch_folder, sync_directory, sync_filesystem
 from batch_issuer.output.folder import BUNDLES, OutputFolder
 from batch_issuer.output.manifest import placed_rows
 from batch_issuer.output.record import read_record
 from batch_issuer.output.rows import KEY_BROUGHT, KEY_ORIGIN_COLUMN
+from batch_issuer.stores.mirror import open_mirror
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
     from typing import TypeAlias
 
     from batch_issuer.bundles.contents import Bundle
     from batch_issuer.bundles.format import BundleFormat, PasswordOf
     from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.record import RunRecord
+    from batch_issuer.stores.address import StoreAddress
+    from batch_issuer.stores.mirror import Mirror
 
     _Places: TypeAlias = dict[str, dict[str, bool]]
     """The stored locations below the bundles folder, each with the devices that are wanted of it and whether each of
@@ -41,10 +44,11 @@ _BATCH = 5000
 
 
 def extract(
-    out: Path,
+    out: Path | StoreAddress,
     device_uuids: Sequence[str] | None,
     to: Path,
     *,
+    scratch: Path | None = None,
     identities: AgeIdentities | None = None,
     passwords: PasswordOf | None = None,
     warn: Callable[[str], None],
@@ -55,9 +59,10 @@ def extract(
     All of it is planned before the first file is written, and a folder appears under its name only whole and durable.
 
     Args:
-        out: the run's output folder.
+        out: the run's output folder, or its prefix in a store.
         device_uuids: which devices, in either case; None for all.
         to: the folder for them; made if it is not there.
+        scratch: where copies of a store's objects are for a while; None for the system's place for temporary files.
         identities: what opens sealed bundles.
         passwords: opens the bundles, where that takes passwords.
         warn: told what is wrong with how a bundle is stored.
@@ -68,15 +73,26 @@ def extract(
         RefusedError: a device is not in the run, or has a folder in `to` already; bundles are sealed and there is no
             identity, or no right one.
         BundleError: a bundle is missing or damaged.
+        StoreError: the store refuses or fails.
         OSError: `to` cannot be written.
     """
-    folder = OutputFolder(out)
-    record = read_record(folder.record)
-    stored = readable_format(record.format, record.seal_to, identities, passwords)
-    wanted = None if device_uuids is None else _checked(device_uuids)
-    places = _places(folder, record, wanted)
-    if not folder.summary.exists():
-        warn(f"the run in {out} is unfinished: only what is committed can be extracted")
+    with ExitStack() as opened:
+        if isinstance(out, Path):
+            folder, mirror = OutputFolder(out), None
+        else:
+            mirror = opened.enter_context(open_mirror(out, scratch))
+            folder = OutputFolder(mirror.path)
+            _copy_tables(mirror)
+        record = read_record(folder.record, shown=str(out))
+        stored = readable_format(record.format, record.seal_to, identities, passwords)
+        wanted = None if device_uuids is None else _checked(device_uuids)
+        places = _places(folder, record, wanted)
+        if not folder.summary.exists():
+            warn(f"the run in {out} is unfinished: only what is committed can be extracted")
+        return _copy(_wanted_bundles(folder, mirror, stored, places, warn), places, to, advance)
+
+
+def _copy(bundles: Iterable[Bundle], places: _Places, to: Path, advance: Callable[[int], None]) -> int:
     _check_free(places, to)
     try:
         make_directories(to)
@@ -84,11 +100,19 @@ def extract(
         raise OutputError(f"the folder {to} cannot be made: {error.strerror}") from None
     done = 0
     with _staging(to) as staging:
-        for bundles in _batches(_wanted_bundles(folder, stored, places, warn)):
-            _write(bundles, staging, to)
-            done += len(bundles)
-            advance(len(bundles))
+        for batch in _batches(bundles):
+            _write(batch, staging, to)
+            done += len(batch)
+            advance(len(batch))
     return done
+
+
+def _copy_tables(mirror: Mirror) -> None:
+    """Of a store's run, what was asked, and what says which bundles there are."""
+    if mirror.take("run.json", PUBLIC_MODE) and not mirror.take("summary.json", PUBLIC_MODE):
+        mirror.take_below(".run/commits", {})
+    elif not mirror.take("manifest.parquet", PUBLIC_MODE):
+        mirror.take("manifest.csv", PUBLIC_MODE)
 
 
 def _check_free(places: _Places, to: Path) -> None:
@@ -144,17 +168,24 @@ def _keeps_key(rows: pa.Table, record: RunRecord) -> list[bool]:
 
 
 def _wanted_bundles(
-    folder: OutputFolder, stored: BundleFormat, places: _Places, warn: Callable[[str], None]
+    folder: OutputFolder,
+    mirror: Mirror | None,
+    stored: BundleFormat,
+    places: _Places,
+    warn: Callable[[str], None],
 ) -> Iterator[Bundle]:
+    modes = FILE_MODES if stored.name == "dir" else None
     for location, uuids in places.items():
         left = dict(uuids)
-        for bundle in stored.read(folder.bundles, location):
-            if bundle.device_uuid in left:
-                keeps_key = left.pop(bundle.device_uuid)
-                for problem in bundle.problems:
-                    warn(problem)
-                _check_files(bundle, keeps_key=keeps_key)
-                yield bundle
+        fetched = nullcontext() if mirror is None else mirror.bundles(location, modes)
+        with fetched:
+            for bundle in stored.read(folder.bundles, location):
+                if bundle.device_uuid in left:
+                    keeps_key = left.pop(bundle.device_uuid)
+                    for problem in bundle.problems:
+                        warn(problem)
+                    _check_files(bundle, keeps_key=keeps_key)
+                    yield bundle
         if left:
             raise BundleError(f"{BUNDLES}/{location} has no bundle of {min(left)}")
 

@@ -156,6 +156,9 @@ def _stored(path: Path, passwords: dict[str, bytes] | None):  # type: ignore[no-
         for row in table.to_pylist():
             key = None if row["private_key"] is None else load_der_private_key(row["private_key"], None)
             yield row["device_uuid"], key, x509.load_der_x509_certificate(row["certificate"])
+    elif path.name.startswith("part-"):  # a folder of the attempt that made them, as a store has it
+        for folder in path.iterdir():
+            yield from _stored(folder, passwords)
     else:
         yield _pem_bundle(path.name, {file.name: file.read_bytes() for file in path.iterdir()})
 

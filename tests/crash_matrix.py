@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 import audit
 import csrs as csrs_module
+import pyarrow as pa
 from cryptography import x509
 from faults import FileOperations, run_inline
 
-from batch_issuer.batch import attempts, part
+from batch_issuer.batch import attempts, folder_home, part
 from batch_issuer.batch import run as run_module
 from batch_issuer.batch.request import RunRequest
 from batch_issuer.batch.run import issue
@@ -120,18 +121,15 @@ def killed_run(asked: RunRequest, at: int) -> None:
 
 def seed_publish_first() -> None:
     """Make the program wrong: bundles are renamed into place just before their part's commit, not after it."""
-    right_order = part.PartWorker._stage_and_commit
-    commit_now = vars(part)["write_first"]
+    commit_now = folder_home.FolderParts.commit
 
-    def publish_first(self: Any, rows: Any, uuids: Any, index: int) -> Any:
-        def publish_then_commit(*args: Any, temporary: Path, **kwargs: Any) -> Any:
-            self._format.publish(temporary.parent, self._folder.bundles, part_name(index), uuids)
-            return commit_now(*args, temporary=temporary, **kwargs)
+    def publish_then_commit(self: Any, index: int, attempt: str, record: memoryview) -> bool:
+        uuids = pa.ipc.open_file(record).read_all()["device_uuid"].to_pylist()
+        own = self._folder.attempt(index, attempt)
+        self._format.publish(own, self._folder.bundles, part_name(index), [uuid.encode() for uuid in uuids])
+        return commit_now(self, index, attempt, record)
 
-        vars(part)["write_first"] = publish_then_commit
-        return right_order(self, rows, uuids, index)
-
-    setattr(part.PartWorker, "_stage_and_commit", publish_first)  # noqa: B010 - a method is not assigned to
+    setattr(folder_home.FolderParts, "commit", publish_then_commit)  # noqa: B010 - a method is not assigned to
 
 
 def seed_sweep_all() -> None:
@@ -141,20 +139,20 @@ def seed_sweep_all() -> None:
 
 def seed_sweep_none() -> None:
     """Make the program wrong: the attempts that kills leave are never swept."""
-    vars(run_module)["sweep_attempts"] = lambda _: None
+    vars(folder_home)["sweep_attempts"] = lambda _: None
 
 
 def seed_summary_first() -> None:
     """Make the program wrong: summary.json, which says that the run is finished, is there before SHA256SUMS."""
     finish_run = vars(run_module)["finish_run"]
 
-    def summary_first(folder: Any, record: Any, rejections: Any, signer: Any, summarise: Any, *, report: Any) -> Any:
+    def summary_first(home: Any, record: Any, rejections: Any, signer: Any, summarise: Any, *, report: Any) -> Any:
         def written() -> Any:
             summary = summarise()
-            folder.summary.write_bytes(summary.to_json())
+            home.folder.summary.write_bytes(summary.to_json())
             return summary
 
-        return finish_run(folder, record, rejections, signer, written, report=report)
+        return finish_run(home, record, rejections, signer, written, report=report)
 
     vars(run_module)["finish_run"] = summary_first
 

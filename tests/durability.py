@@ -19,7 +19,7 @@ from pathlib import Path
 from crash_matrix import request, run
 from faults import FileOperations, Operation, run_inline
 
-from batch_issuer.batch import part
+from batch_issuer.batch import folder_home
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     if "no-fsync" in sys.argv:
         os.fsync = lambda fd: None  # noqa: ARG005 - the call is gone, not only its effect
     if "no-folder-sync" in sys.argv:
-        vars(part)["sync_directory"] = lambda path: None  # noqa: ARG005 - the same
+        vars(folder_home)["sync_directory"] = lambda path: None  # noqa: ARG005 - the same
     run(request(bundle_format, pki, folder, folder / "out"))
     print(json.dumps(faults(operations.seen)))
 

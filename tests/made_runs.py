@@ -141,6 +141,7 @@ def _record(authority: Authority, format_name: str, values: dict[str, Any]) -> R
         "with_certificates": False,
         "spreadsheet_safe": False,
         "report": False,
+        "named_by_attempt": False,
     }
     return RunRecord(**(record | values))
 

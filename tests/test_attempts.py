@@ -20,10 +20,11 @@ from small_runs import changed
 
 from batch_issuer import files
 from batch_issuer.authority.issuer import load_issuer
-from batch_issuer.batch import part as part_module
+from batch_issuer.batch import folder_home as home_module
 from batch_issuer.batch import run as run_module
 from batch_issuer.batch.attempts import sweep_attempts
 from batch_issuer.batch.claim import Claim, working
+from batch_issuer.batch.folder_home import FolderHome
 from batch_issuer.batch.part import PartDone, PartWork, PartWorker
 from batch_issuer.bundles.format import bundle_format as bundle_format_named
 from batch_issuer.errors import BundleError, OutputError, RunFailedError
@@ -58,7 +59,7 @@ def planned(asked: RunRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
             run_module.issue(asked, Silent(), now=datetime.now(UTC))
     folder = OutputFolder(asked.out)
     issuer = load_issuer(asked.pki, asked.ca_name, now=datetime.now(UTC))
-    work = PartWork(folder, read_record(folder.record), issuer, resumed=True, engine="openssl")
+    work = PartWork(FolderHome(folder), read_record(folder.record), issuer, resumed=True, engine="openssl")
     with ExitStack() as opened:
         yield lambda: opened.enter_context(PartWorker(work))
     gc.unfreeze()
@@ -73,15 +74,15 @@ def finish(asked: RunRequest, before: dict[str, str]) -> None:
 
 @contextmanager
 def together(monkeypatch: pytest.MonkeyPatch, name: str, parties: int) -> Iterator[None]:
-    """So many threads come to the function `name` of the part's module before one of them goes on."""
-    barrier, real = threading.Barrier(parties), vars(part_module)[name]
+    """So many threads come to the function `name` of the folder's module before one of them goes on."""
+    barrier, real = threading.Barrier(parties), vars(home_module)[name]
 
     def meet(*arguments: Any, **options: Any) -> Any:
         barrier.wait(60)
         return real(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(part_module, name, meet)
+        patch.setattr(home_module, name, meet)
         yield
 
 
@@ -126,11 +127,11 @@ def test_a_commit_that_replaces_another_is_found(
     with planned(asked, monkeypatch) as worker:
 
         def another_first(*arguments: Any, **options: Any) -> bool:
-            monkeypatch.setattr(part_module, "write_first", last_wins)
+            monkeypatch.setattr(home_module, "write_first", last_wins)
             worker().make(1)
             return last_wins(*arguments, **options)
 
-        monkeypatch.setattr(part_module, "write_first", another_first)
+        monkeypatch.setattr(home_module, "write_first", another_first)
         with suppress(BundleError):
             worker().make(1)
     assert audit.committed(asked.out) != before, "issued again with another certificate"
@@ -169,7 +170,7 @@ def test_an_attempt_that_was_swept_cannot_be_committed(asked: RunRequest, monkey
 
     with planned(asked, monkeypatch) as worker:
         with monkeypatch.context() as patch:
-            patch.setattr(part_module, "write_first", swept_before)
+            patch.setattr(home_module, "write_first", swept_before)
             with pytest.raises(FileNotFoundError):
                 worker().make(0)
     assert audit.check_interrupted(asked.out) == {}

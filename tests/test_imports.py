@@ -37,7 +37,7 @@ LEVELS = (
         "sums",
         "scratch",
     },
-    {"manifest", "authority", "minting", "bundles", "output", "factory_api", "ledger", "linting"},
+    {"manifest", "authority", "minting", "bundles", "output", "factory_api", "ledger", "linting", "stores"},
     {"issued", "reporting"},
     {"batch", "verification", "extraction", "ceremony", "registering", "exporting", "gateway", "probe"},
     {"benchmark"},
@@ -50,7 +50,7 @@ LEVEL["__main__"] = len(LEVELS)
 NEVER = {("verification", room) for room in ("minting", "profiles")} | {("gateway", "factory_api")}
 """Who judges shares nothing with what it judges, though it stands above it: the two ends of a wire neither."""
 
-HEAVY = {"aiohttp", "click", "cryptography", "multiprocess", "pkilint", "pyarrow", "tqdm"}
+HEAVY = {"aiohttp", "click", "cryptography", "multiprocess", "obstore", "pkilint", "pyarrow", "tqdm"}
 
 
 class Import(NamedTuple):

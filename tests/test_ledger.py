@@ -34,8 +34,8 @@ from judges import (
 )
 from pki import p256
 
-from batch_issuer.batch import run as run_module
 from batch_issuer.batch.claim import Claim
+from batch_issuer.batch.folder_home import FolderHome
 from batch_issuer.errors import LedgerError
 from batch_issuer.ledger import lookup
 from batch_issuer.ledger.entries import IssuedPart, LedgerRun, ReservedPart
@@ -332,7 +332,7 @@ def test_a_plan_that_cannot_be_written_holds_nothing(monkeypatch: pytest.MonkeyP
         raise OSError(5, "Input/output error", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "replace_file", fail)  # of run.json, which is written when the devices are held
+        patch.setattr(FolderHome, "write_record", fail)  # of run.json, which is written when the devices are held
         assert issue(csv_bytes(UUIDS), *LEDGER).code == 1
     assert not Path("issued").exists()
     assert issue(csv_bytes(UUIDS), *LEDGER, "--out", "other").code == 0
@@ -349,7 +349,7 @@ def test_a_plan_that_was_killed_is_given_up_by_the_next_one(monkeypatch: pytest.
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "replace_file", kill)
+        patch.setattr(FolderHome, "write_record", kill)
         patch.setattr(Ledger, "release", lambda *_: 0)
         patch.setattr(Claim, "abandon", lambda _: None)
         with pytest.raises(Killed):

@@ -94,7 +94,7 @@ def check_same(before: RunRecord, asked: RunRecord, *, now: datetime) -> RunReco
     return before
 
 
-def check_space(record: RunRecord, root: bytes, folder: Path, *, spilled: int) -> Footprint:
+def check_space(record: RunRecord, root: bytes, folder: Path, *, spilled: int, held: int) -> Footprint:
     """What the run takes on its file system, which must have that much left.
 
     Args:
@@ -102,6 +102,7 @@ def check_space(record: RunRecord, root: bytes, folder: Path, *, spilled: int) -
         root: the root certificate, DER.
         folder: a folder on the file system.
         spilled: octets of the accepted rows.
+        held: how many of the run's parts are on it at once.
 
     Raises:
         OutputError: it is too small.
@@ -118,19 +119,20 @@ def check_space(record: RunRecord, root: bytes, folder: Path, *, spilled: int) -
         block_size=status.f_frsize,
     )
     # Twice a row and a line: once in its part's commit record, once in the output manifest and in SHA256SUMS.
-    octets = footprint.octets + 2 * (record.accepted * _ROW_OCTETS + footprint.inodes * _SUM_OCTETS + spilled)
+    tables = 2 * (record.accepted * _ROW_OCTETS + footprint.inodes * _SUM_OCTETS + spilled)
+    octets = footprint.octets * held // record.parts + tables
     free = status.f_bavail * status.f_frsize
     if octets > free:
         raise OutputError(
             f"the output folder's file system has {size(free)} free, and the run needs about {size(octets)}",
             hint="make space, or take another --out",
         )
-    if status.f_files and footprint.inodes > status.f_favail:
+    if status.f_files and footprint.inodes * held // record.parts > status.f_favail:
         raise OutputError(
             f"the output folder's file system has {status.f_favail} inodes free, and the run needs {footprint.inodes}",
             hint="take --format tar or parquet, which need one per part",
         )
-    return replace(footprint, octets=octets)
+    return replace(footprint, octets=footprint.octets + tables)
 
 
 def _difference(name: str, before: object, now: object) -> str:

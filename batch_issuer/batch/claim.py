@@ -69,6 +69,7 @@ class Claim:
         folder: where.
         resume: whether a run that is there may be gone on with.
         notify: told, in a sentence, what is waited for.
+        shown: what to call it when it is in use; None for its path.
 
     Attributes:
         resuming: whether the folder holds a run already.
@@ -77,14 +78,16 @@ class Claim:
         OutputError: the folder is not fit, or in use.
     """
 
-    def __init__(self, folder: OutputFolder, *, resume: bool, notify: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: OutputFolder, *, resume: bool, notify: Callable[[str], None], shown: str | None = None
+    ) -> None:
         check_folder(folder, resume=resume)
         self._folder = folder
         self._notify = notify
         self._made = _make(folder.path)
         self._lock = -1
         try:
-            self._lock = _lock(folder)
+            self._lock = _lock(folder, shown or str(folder.path))
             self.resuming = check_folder(folder, resume=resume)
         except BaseException:
             self._release()
@@ -191,7 +194,7 @@ def _make(path: Path) -> list[Path]:
     return lacking[::-1]
 
 
-def _lock(folder: OutputFolder) -> int:
+def _lock(folder: OutputFolder, shown: str) -> int:
     try:
         with suppress(FileExistsError):
             make_directory(folder.work)
@@ -209,7 +212,7 @@ def _lock(folder: OutputFolder) -> int:
             os.close(fd)
     except BlockingIOError:
         raise OutputError(
-            f"the output folder {folder.path} is in use by another run",
+            f"the output folder {shown} is in use by another run",
             hint="wait for it to end, or take another --out",
         ) from None
     except OSError as error:

@@ -24,22 +24,20 @@ from batch_issuer.columns import hex_octets
 from batch_issuer.devices import UUID_LENGTH, Rejection
 from batch_issuer.errors import LedgerError, RunFailedError
 from batch_issuer.figures import counted
-from batch_issuer.files import PRIVATE_MODE, replace_file
 from batch_issuer.ledger.entries import IssuedPart, LedgerRun, ReservedPart
 from batch_issuer.ledger.ledger import open_ledger
 from batch_issuer.manifest.partitions import KEY_OCTETS
 from batch_issuer.output.record import format_time
-from batch_issuer.output.rows import read_commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from batch_issuer.batch.home import Home
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.ledger.entries import Found
     from batch_issuer.ledger.ledger import Ledger
     from batch_issuer.manifest.duplicates import UniqueDevices, UniqueKeys
-    from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
 
 __all__ = ["RunLedger", "open_run_ledger"]
@@ -49,15 +47,18 @@ _RECORDED = (("device_uuid", UUID_LENGTH), ("serial_number", 40), ("public_key_s
 
 _SHOWN = 8
 
+_NOTE = ".run/ledger-run"
+"""Where the run's id is before `run.json` has it."""
+
 
 def open_run_ledger(
-    request: RunRequest, folder: OutputFolder, before: RunRecord | None, *, dry: bool = False
+    request: RunRequest, home: Home, before: RunRecord | None, *, dry: bool = False
 ) -> RunLedger | None:
     """The ledger that was asked for, for this run; None if none was, or a dry run found none.
 
     Args:
         request: the options.
-        folder: the run's.
+        home: where the run's output lives.
         before: the run to be resumed, None for a new one.
         dry: whether nothing may be written.
 
@@ -70,28 +71,31 @@ def open_run_ledger(
     try:
         run = None if before is None else before.ledger_run
         if run is not None:
-            return RunLedger(ledger, folder, run, _known_number(ledger, run, request, folder), reissue=request.reissue)
-        if not dry and folder.ledger_run.exists():
-            _give_up(ledger, folder)
-        return RunLedger(ledger, folder, uuid.uuid4().hex, None, reissue=request.reissue)
+            return RunLedger(ledger, home, run, _known_number(ledger, run, request, home), reissue=request.reissue)
+        if not dry:
+            _give_up(ledger, home)
+        return RunLedger(ledger, home, uuid.uuid4().hex, None, reissue=request.reissue)
     except BaseException:
         ledger.close()
         raise
 
 
-def _known_number(ledger: Ledger, run: str, request: RunRequest, folder: OutputFolder) -> int:
+def _known_number(ledger: Ledger, run: str, request: RunRequest, home: Home) -> int:
     number = ledger.number(run)
     if number is None:
         raise LedgerError(
-            f"the ledger {request.ledger} does not know the run that {folder.path} holds",
+            f"the ledger {request.ledger} does not know the run that {home.shown()} holds",
             hint="resume with the ledger that it began with",
         )
     return number
 
 
-def _give_up(ledger: Ledger, folder: OutputFolder) -> None:
+def _give_up(ledger: Ledger, home: Home) -> None:
     """What a plan held that was killed before its run began."""
-    run = folder.ledger_run.read_text()
+    noted = home.get(_NOTE)
+    if noted is None:
+        return
+    run = noted.decode()
     if ledger.number(run) is not None:
         ledger.release(run)
 
@@ -101,7 +105,7 @@ class RunLedger:
 
     Args:
         ledger: open.
-        folder: the run's.
+        home: where the run's output lives.
         run: the run's id.
         number: its number in the ledger, None if it is not there yet.
         reissue: whether devices may be issued again.
@@ -111,11 +115,11 @@ class RunLedger:
         reissued: after `refuse`, how many of the run's devices were issued before.
     """
 
-    def __init__(self, ledger: Ledger, folder: OutputFolder, run: str, number: int | None, *, reissue: bool) -> None:
+    def __init__(self, ledger: Ledger, home: Home, run: str, number: int | None, *, reissue: bool) -> None:
         self.id = run
         self.reissued = 0
         self._ledger = ledger
-        self._folder = folder
+        self._home = home
         self._number = number
         self._reissue = reissue
         self._rekeyed = self._seen = 0
@@ -196,10 +200,10 @@ class RunLedger:
         """
         new = self._number is None
         if new:
-            replace_file(self._folder.ledger_run, [self.id.encode()], PRIVATE_MODE, scratch=self._folder.work)
-        with PlanReader(self._folder.plan) as plan:
+            self._home.put(_NOTE, self.id.encode())
+        with PlanReader(self._home.folder.plan) as plan:
             parts = _PlannedParts(plan, record)
-            self._number = self._ledger.reserve(_described(self.id, self._folder, record), parts, seen=self._seen)
+            self._number = self._ledger.reserve(_described(self.id, self._home, record), parts, seen=self._seen)
         try:
             yield
         except BaseException:
@@ -214,7 +218,7 @@ class RunLedger:
             RunFailedError: the ledger cannot be used; a resume records the part.
         """
         assert self._number is not None  # noqa: S101 - the plan has held them
-        rows = read_commit(self._folder.commit(index), checked=True).rows
+        rows = self._home.read_commit(index).rows
         octets = [hex_octets(rows.column(name).combine_chunks(), width) for name, width in _RECORDED]
         try:
             self._ledger.record(self._number, IssuedPart(index, *octets), format_time(datetime.now(UTC)))
@@ -259,7 +263,7 @@ def _flags(rows: pa.RecordBatch, record: RunRecord) -> bytes:
     return octets[: len(rows)]
 
 
-def _described(run: str, folder: OutputFolder, record: RunRecord) -> LedgerRun:
+def _described(run: str, home: Home, record: RunRecord) -> LedgerRun:
     ca = x509.load_pem_x509_certificate(record.ca_certificate.encode())
     try:
         identifier = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
@@ -267,7 +271,7 @@ def _described(run: str, folder: OutputFolder, record: RunRecord) -> LedgerRun:
         identifier = None
     return LedgerRun(
         id=run,
-        out=str(folder.path.absolute()),
+        out=home.address,
         manifest=record.manifest,
         manifest_sha256=record.manifest_sha256,
         factory=record.factory,

@@ -11,8 +11,6 @@ import pyarrow.compute as pc
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from batch_issuer.batch.attempts import close_attempt, commit_name, drop_attempt
-from batch_issuer.batch.claim import working
 from batch_issuer.batch.clock import TimedCrypto, WorkerClock
 from batch_issuer.batch.signature import ca_signature
 from batch_issuer.batch.spill import PlanReader
@@ -23,24 +21,23 @@ from batch_issuer.bundles.sealed import writable_format
 from batch_issuer.bundles.sota import sota_toml
 from batch_issuer.columns import fixed_text_values
 from batch_issuer.devices import UUID_LENGTH, CertificateDer
-from batch_issuer.errors import BundleError, OutputError
-from batch_issuer.files import PRIVATE_MODE, make_directory, sync_directory, write_first
+from batch_issuer.errors import OutputError
 from batch_issuer.manifest.columns import CSR_COLUMN
 from batch_issuer.manifest.rows import CARRIED_PREFIX
 from batch_issuer.minting.keys import key_engine
 from batch_issuer.minting.mint import Mint
-from batch_issuer.output.folder import BUNDLES, part_name
+from batch_issuer.output.folder import part_name
 from batch_issuer.output.passwords import password_lines
-from batch_issuer.output.rows import KEY_BROUGHT, KEY_MADE, commit_table, encode_commit, new_attempt, read_commit
+from batch_issuer.output.rows import KEY_BROUGHT, KEY_MADE, commit_table, encode_commit, new_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from batch_issuer.authority.issuer import Issuer
+    from batch_issuer.batch.home import Home
     from batch_issuer.devices import MintedPart
-    from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
+    from batch_issuer.output.rows import CommitRecord
 
 __all__ = ["PartDone", "PartWork", "PartWorker"]
 
@@ -68,16 +65,16 @@ class PartWork:
     """A worker's start: picklable, and called once in each worker.
 
     Attributes:
-        folder: the run's.
+        home: where the run's output lives.
         record: what was asked.
         issuer: the CA with its key's source, which each worker opens for itself.
-        resumed: whether an earlier command worked on this folder.
+        resumed: whether an earlier command worked on this run.
         engine: the name of what makes keys.
         session: when the command began, milliseconds since 1970 in UTC: its parts are told from other commands' by it.
         p12_password: of a run that has one for all bundles; goes to the workers through their pipe. Not shown by repr.
     """
 
-    folder: OutputFolder
+    home: Home
     record: RunRecord
     issuer: Issuer
     resumed: bool
@@ -95,9 +92,9 @@ class PartWork:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """An attempt that was committed: its folder, and what its bundles take."""
+    """An attempt that was committed, and what its bundles take."""
 
-    attempt: Path
+    attempt: str
     octets: int
 
 
@@ -109,9 +106,9 @@ class PartWorker:
     """
 
     def __init__(self, work: PartWork) -> None:
-        self._folder, self._record, self._resumed = work.folder, work.record, work.resumed
-        self._plan = PlanReader(work.folder.plan)
-        self._format = writable_format(work.record.format, work.record.seal_to)
+        self._record, self._resumed = work.record, work.resumed
+        self._plan = PlanReader(work.home.folder.plan)
+        self._home = work.home.parts(writable_format(work.record.format, work.record.seal_to))
         self._sota = sota_settings(work.record)
         self._root = CertificateDer(work.issuer.root)
         self._ca = CertificateDer(work.issuer.certificate)
@@ -139,7 +136,7 @@ class PartWorker:
         # Nothing below makes cycles; the collector would walk every key and certificate of the part for nothing.
         gc.disable()
         try:
-            with working(self._folder):
+            with self._home.working():
                 return self._make(index)
         finally:
             gc.enable()
@@ -147,29 +144,29 @@ class PartWorker:
     def _make(self, index: int) -> PartDone:
         self._clock.begin()
         rows = self._plan.part(index)
-        name = part_name(index)
         uuid_column = rows.column("device_uuid")
         device_uuids = fixed_text_values(uuid_column, UUID_LENGTH)
-        commit = self._folder.commit(index)
-        made = None if commit.exists() else self._stage_and_commit(rows, device_uuids, index)
-        if made is None:
-            attempt = self._folder.attempt(index, _committed_attempt(commit, uuid_column))
-            sync_directory(commit.parent)  # whoever made it may have died before its name was durable
-        else:
-            attempt = made.attempt
+        record = self._home.read_commit(index)
+        made = None if record is not None else self._stage_and_commit(rows, device_uuids, index)
         # 4 Publish. Idempotent: for a part that was committed by another attempt, this does what was left to do.
-        self._format.publish(attempt, self._folder.bundles, name, device_uuids)
-        close_attempt(attempt)
+        attempt = made.attempt if made is not None else self._committed(record, uuid_column, index)
+        self._home.publish(index, attempt, device_uuids, made_now=made is not None)
         return PartDone(len(device_uuids), 0 if made is None else made.octets, minted=made is not None)
+
+    def _committed(self, record: CommitRecord | None, device_uuids: pa.Array, index: int) -> str:
+        """The attempt that is committed, by another process perhaps just now."""
+        record = record or self._home.read_commit(index)
+        if record is None or not record.rows["device_uuid"].combine_chunks().equals(device_uuids):
+            message = f"the commit record {part_name(index)}.arrow is of other devices"
+            raise OutputError(message, hint="restore it from a backup")
+        return record.attempt
 
     def _stage_and_commit(self, rows: pa.RecordBatch, device_uuids: list[bytes], index: int) -> _Made | None:
         """Steps 2 and 3 by an attempt of its own; None when another attempt is committed."""
-        name, commit, own = part_name(index), self._folder.commit(index), new_attempt()
-        if self._resumed and self._is_published(name, device_uuids, commit):
+        if self._resumed and self._home.is_published(index, device_uuids):
             return None
-        # 2 Mint and stage, in a folder that nobody else writes to.
-        attempt = self._folder.attempt(index, own)
-        make_directory(attempt)
+        # 2 Mint and stage, where nobody else writes.
+        attempt = new_attempt()
         part, signing = self._minted(device_uuids, rows)
         bundles = PartBundles(
             part.device_uuids,
@@ -180,17 +177,16 @@ class PartWorker:
             self._ca,
             self._passwords(len(rows)),
         )
-        staged = self._format.stage(bundles, attempt, name)
-        sync_directory(self._folder.staging)
+        staged = self._home.stage(bundles, index, attempt)
         # 3 Commit: from then on that its record has its name these devices are issued, and not before. First wins.
         # Passwords that were made stand in the record itself: they are there when the part is, and not otherwise.
         made = bundles.passwords if self._record.makes_passwords else None
         lines = None if made is None else password_lines(device_uuids, made)
-        table, timing = self._commit_table(rows, part, name), self._clock.timing(signing)
-        record = encode_commit(table, staged.sums, own, passwords=lines, timing=timing)
-        if write_first(commit, [record], PRIVATE_MODE, temporary=commit_name(attempt)):
+        table = self._commit_table(rows, part, self._home.locations(index, attempt, part.device_uuids))
+        timing = self._clock.timing(signing)
+        record = encode_commit(table, staged.sums, attempt, passwords=lines, timing=timing)
+        if self._home.commit(index, attempt, record):
             return _Made(attempt, staged.octets)
-        drop_attempt(attempt)
         return None
 
     def _minted(self, device_uuids: list[bytes], rows: pa.RecordBatch) -> tuple[MintedPart, float]:
@@ -207,16 +203,6 @@ class PartWorker:
         if self._record.makes_passwords:
             return random_passwords(count)
         return None if self._password is None else [self._password] * count
-
-    def _is_published(self, name: str, device_uuids: list[bytes], commit: Path) -> bool:
-        """Whether another attempt has committed and published the part just now."""
-        taken = self._format.published(self._folder.bundles, name, device_uuids)
-        if taken is not None and not commit.exists():
-            raise BundleError(
-                f"{BUNDLES}/{taken} is in place, and there is no commit record of its part: it is not issued again",
-                hint="restore the commit records in .run/commits, or move the bundles away",
-            )
-        return taken is not None
 
     def _production(self, rows: pa.RecordBatch) -> bool | list[bool]:
         column = rows.column("production")
@@ -241,7 +227,7 @@ class PartWorker:
             )
         return [texts[key] for key in wanted]
 
-    def _commit_table(self, rows: pa.RecordBatch, part: MintedPart, name: str) -> pa.Table:
+    def _commit_table(self, rows: pa.RecordBatch, part: MintedPart, locations: list[str]) -> pa.Table:
         certificates = None
         if self._record.with_certificates:
             certificates = [certificate_pem(certificate).decode() for certificate in part.certificates]
@@ -255,7 +241,7 @@ class PartWorker:
             rows.column("device_uuid"),
             part,
             self._window,
-            self._format.locations(name, part.device_uuids),
+            locations,
             certificates=certificates,
             key_origins=_key_origins(rows) if self._record.csr_rows else None,
             carried=carried,
@@ -275,10 +261,3 @@ def _csrs(rows: pa.RecordBatch) -> list[bytes | None] | None:
 
 def _key_origins(rows: pa.RecordBatch) -> pa.Array:
     return pc.if_else(pc.is_null(rows.column(CSR_COLUMN)), KEY_MADE, KEY_BROUGHT)
-
-
-def _committed_attempt(commit: Path, device_uuids: pa.Array) -> str:
-    record = read_commit(commit)
-    if not record.rows["device_uuid"].combine_chunks().equals(device_uuids):
-        raise OutputError(f"the commit record {commit.name} is of other devices", hint="restore it from a backup")
-    return record.attempt

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
-import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -20,7 +17,6 @@ from batch_issuer.bundles.format import PASSWORD_FORMAT
 from batch_issuer.bundles.recipients import checked_recipients
 from batch_issuer.bundles.sealed import writable_format
 from batch_issuer.errors import ManifestError, RefusedError, RowsRejectedError
-from batch_issuer.files import PRIVATE_MODE, write_all
 from batch_issuer.manifest.reading import Manifest
 from batch_issuer.manifest.rows import RowRules
 from batch_issuer.output.manifest import csv_can_hold
@@ -42,7 +38,7 @@ if TYPE_CHECKING:
     from batch_issuer.devices import Rejections
     from batch_issuer.scratch import Scratch
 
-__all__ = ["Plan", "make_plan", "open_manifest", "run_signer"]
+__all__ = ["Plan", "make_plan", "run_signer"]
 
 _RESERVED = frozenset((*ISSUED_COLUMNS.names, CERTIFICATE_COLUMN, KEY_ORIGIN_COLUMN)) - {"device_uuid"}
 _AS_ASKED = (
@@ -60,8 +56,6 @@ _AS_ASKED = (
 )
 """Options that the record has as they were asked."""
 
-_COPY_CHUNK = 1 << 20
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -78,41 +72,6 @@ class Plan:
     rejections: Rejections
     warnings: list[str]
     linted_by: str | None = None
-
-
-def open_manifest(request: RunRequest, spool: Path | None) -> BufferedReader:
-    """The manifest's file, seekable; standard input is copied to `spool` first, or to memory without one.
-
-    Raises:
-        ManifestError: it cannot be opened.
-        OSError: the copy cannot be written.
-    """
-    if request.manifest is not None:
-        try:
-            file = request.manifest.open("rb")
-        except OSError as error:
-            raise ManifestError(f"the manifest {request.manifest} cannot be opened: {error.strerror}") from None
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.close()
-            raise ManifestError(
-                f"the manifest {request.manifest} is not a regular file",
-                hint="a pipe's content goes in by standard input: --manifest -",
-            )
-        return file
-    if spool is None:
-        fd = os.memfd_create("manifest")
-    else:
-        spool.unlink(missing_ok=True)  # of a run that was killed
-        fd = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_MODE)
-    copy = os.fdopen(fd, "rb")
-    try:
-        while chunk := sys.stdin.buffer.read(_COPY_CHUNK):
-            write_all(fd, chunk)
-    except BaseException:
-        copy.close()
-        raise
-    copy.seek(0)
-    return copy
 
 
 def run_signer(request: RunRequest, now: datetime, passphrase: Passphrase | None) -> BatchSigner | None:
@@ -134,6 +93,7 @@ def make_plan(
     now: datetime,
     spill: Path | None,
     scratch: Scratch,
+    named_by_attempt: bool = False,
     signer: BatchSigner | None = None,
     ledger: RunLedger | None = None,
     notify: Callable[[str], None] = lambda _: None,
@@ -147,6 +107,7 @@ def make_plan(
         now: UTC.
         spill: where the accepted rows go, part by part; None for a dry run.
         scratch: how much memory there is for what must be known of all rows, and where the rest goes.
+        named_by_attempt: whether bundles keep the name of the attempt that made them.
         signer: who signs the output, checked; None for nobody.
         ledger: what earlier runs have issued; None for a run without.
         notify: told, in a sentence, what takes long.
@@ -158,6 +119,11 @@ def make_plan(
         RunFailedError: workers that check CSRs died again and again.
         OSError: the spill cannot be written.
     """
+    if named_by_attempt and request.format == PASSWORD_FORMAT:
+        raise RefusedError(
+            f"--format {PASSWORD_FORMAT} goes into a folder, and not into an object store",
+            hint="take tar or parquet, with --seal-to; or issue into a folder and copy it",
+        )
     with Manifest(file, request.manifest_name, reserved=_RESERVED) as manifest:
         seal_to = checked_recipients(request.seal_to)
         writable_format(request.format, seal_to)  # refuses what cannot be
@@ -212,6 +178,7 @@ def make_plan(
         device_hsm_module=sota.device_hsm_module if sota else None,
         seal_to=seal_to,
         manifest_format=kind,
+        named_by_attempt=named_by_attempt,
         **{name: getattr(request, name) for name in _AS_ASKED},
     )
     means = [*issuer.warnings, *(() if signer is None else signer.warnings)]

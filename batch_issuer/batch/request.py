@@ -11,6 +11,8 @@ from batch_issuer.scratch import DEFAULT_MEMORY
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_issuer.stores.address import StoreAddress
+
 __all__ = ["RunRequest"]
 
 
@@ -19,10 +21,12 @@ class RunRequest:
     """The options of `batch-issuer issue`.
 
     Attributes:
-        manifest: CSV or Parquet; None reads CSV from standard input.
+        manifest: CSV or Parquet, a file or an object in a store; None reads CSV from standard input.
         pki: the PKI directory.
         ca_name: the device CA in it.
         out: the output folder.
+        prefix: a prefix in an object store, which takes the output in place of a folder; None for none.
+        scratch: a folder for parts on their way into a store; None takes one below the system's for temporary files.
         ledger: the ledger across runs; None for none.
         reissue: issue devices that the ledger knows to be issued.
         sign_with: the signer of the output in the PKI directory; None leaves it unsigned.
@@ -53,10 +57,12 @@ class RunRequest:
         report: write `report.html` at the end.
     """
 
-    manifest: Path | None
+    manifest: Path | StoreAddress | None
     pki: Path
     ca_name: str = "local-ca"
     out: Path
+    prefix: StoreAddress | None = None
+    scratch: Path | None = None
     ledger: Path | None = None
     reissue: bool = False
     sign_with: str | None = None

@@ -13,20 +13,18 @@ from typing import TYPE_CHECKING
 
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
-from batch_issuer.batch.attempts import sweep_attempts
-from batch_issuer.batch.claim import Claim
 from batch_issuer.batch.finish import finish_run, finished_before
 from batch_issuer.batch.first import judge_for, judged
+from batch_issuer.batch.home import home_of
 from batch_issuer.batch.ledgering import open_run_ledger
 from batch_issuer.batch.part import PartDone, PartWork
 from batch_issuer.batch.passwords import check_resumed_password, run_password
-from batch_issuer.batch.plan import make_plan, open_manifest, run_signer
+from batch_issuer.batch.plan import make_plan, run_signer
+from batch_issuer.batch.source import open_manifest
 from batch_issuer.batch.summary import Summary
-from batch_issuer.errors import Interrupted, OutputError, RunFailedError
-from batch_issuer.files import PUBLIC_MODE, make_directory, replace_file, sync_directory
+from batch_issuer.errors import Interrupted, OutputError, RunFailedError, StoreError
 from batch_issuer.minting.keys import choose_engine
-from batch_issuer.output.folder import OutputFolder, part_name
-from batch_issuer.output.record import RunRecord, read_record
+from batch_issuer.output.folder import part_name
 from batch_issuer.processes import StopRequest, Supervisor
 from batch_issuer.reporting.report import RunReport
 from batch_issuer.scratch import Scratch
@@ -34,21 +32,26 @@ from batch_issuer.scratch import Scratch
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
-    from pathlib import Path
 
     from batch_issuer.authority.batch_signer import BatchSigner
     from batch_issuer.authority.issuer import Issuer
     from batch_issuer.authority.signers import Passphrase
     from batch_issuer.authority.tokens import Token
+    from batch_issuer.batch.home import Hold, Home
     from batch_issuer.batch.ledgering import RunLedger
     from batch_issuer.batch.observer import Observer
     from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.linting.beside import JudgeBeside
+    from batch_issuer.output.record import RunRecord
 
 __all__ = ["issue"]
 
 _RESUME_HINT = "the same command with --resume goes on from here"
+_MANY_OBJECTS = (
+    "with --format dir every file of every device is an object of its own, and a request: tar or parquet, with one per "
+    "part, are recommended for stores"
+)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -77,27 +80,27 @@ def issue(
         RunFailedError: the run began and could not end; it can be resumed.
         Interrupted: it was stopped; it can be resumed.
     """
-    folder = OutputFolder(request.out)
-    with Claim(folder, resume=request.resume, notify=observer.say) as claim, ExitStack() as opened:
+    home = home_of(request.prefix or request.out, request.scratch)
+    with home.hold(resume=request.resume, notify=observer.say) as claim, ExitStack() as opened:
         began = time.monotonic()
-        if claim.resuming and folder.summary.exists():
+        if claim.resuming and home.is_finished():
             claim.finish()
-            return finished_before(request, folder, observer.say)
+            return finished_before(request, home, observer.say)
         try:
             judge = opened.enter_context(judge_for(lint=request.lint))
             engine = choose_engine(request.key_engine)
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
             signer = run_signer(request, now, passphrase)
-            before = read_record(folder.record) if claim.resuming else None
+            before = home.read_record() if claim.resuming else None
             password = run_password(request, p12_password)
-            check_resumed_password(folder, before, password)
-            ledger = opened.enter_context(open_run_ledger(request, folder, before) or nullcontext())
+            check_resumed_password(home.folder, before, password)
+            ledger = opened.enter_context(open_run_ledger(request, home, before) or nullcontext())
             means = (signer, ledger, judge)
-            plan = _plan(request, issuer, folder, before, means, now=now, notify=observer.say)
+            plan = _plan(request, issuer, home, before, means, now=now, notify=observer.say)
         except OSError as error:
             claim.abandon()
             if error.errno in _NO_SPACE:
-                message = f"the plan cannot be written below {folder.path}: {error.strerror}"
+                message = f"the plan cannot be written below {home.folder.path}: {error.strerror}"
                 raise OutputError(message, hint="make space, or take another --out") from None
             raise RunFailedError(_told(error)) from error
         except BaseException:
@@ -107,7 +110,7 @@ def issue(
             observer.warn(warning)
         try:
             run = _Run(
-                folder,
+                home,
                 claim,
                 plan,
                 issuer,
@@ -120,6 +123,9 @@ def issue(
             return run.run(request, time.monotonic() - began)
         except OSError as error:
             raise RunFailedError(_told(error), hint=f"when that is mended, {_RESUME_HINT}") from error
+        except StoreError as error:
+            mended = f"{error.hint}; then {_RESUME_HINT}" if error.hint else _RESUME_HINT
+            raise RunFailedError(str(error), hint=mended) from None
         except (RunFailedError, Interrupted) as error:
             error.hint = error.hint or _RESUME_HINT
             raise
@@ -128,7 +134,7 @@ def issue(
 def _plan(
     request: RunRequest,
     issuer: Issuer,
-    folder: OutputFolder,
+    home: Home,
     before: RunRecord | None,
     means: tuple[BatchSigner | None, RunLedger | None, JudgeBeside | None],
     *,
@@ -137,27 +143,23 @@ def _plan(
 ) -> Plan:
     """1 Plan: everything is refused here that is to be refused; the record is the last thing written."""
     signer, ledger, judge = means
+    folder = home.folder
     folder.plan.unlink(missing_ok=True)
     file = open_manifest(request, folder.spool)
-    plan = make_plan(
-        request,
-        issuer,
-        file,
-        now=now,
-        spill=folder.plan,
-        scratch=Scratch(request.plan_memory, folder.work),
-        signer=signer,
-        ledger=ledger,
-        notify=notify,
-    )
+    scratch = Scratch(request.plan_memory, folder.work)
+    fixed = partial(make_plan, now=now, spill=folder.plan, scratch=scratch, notify=notify)
+    plan = fixed(request, issuer, file, named_by_attempt=home.named_by_attempt, signer=signer, ledger=ledger)
+    if home.named_by_attempt and request.format == "dir":
+        plan.warnings.append(_MANY_OBJECTS)
     if before is not None:
         check_same(before, plan.record, now=now)
     else:
-        check_space(plan.record, issuer.root, folder.path, spilled=folder.plan.stat().st_size)
+        held = home.held_parts(plan.record.parts, request.workers)
+        check_space(plan.record, issuer.root, folder.path, spilled=folder.plan.stat().st_size, held=held)
     plan = judged(plan, judge, before or plan.record, folder.plan)
     with ledger.holding(plan.record) if ledger is not None else nullcontext():
         if before is None:
-            replace_file(folder.record, [plan.record.to_json()], PUBLIC_MODE, scratch=folder.work)
+            home.write_record(plan.record)
     return plan
 
 
@@ -166,8 +168,8 @@ class _Run:
 
     def __init__(
         self,
-        folder: OutputFolder,
-        claim: Claim,
+        home: Home,
+        claim: Hold,
         plan: Plan,
         issuer: Issuer,
         *,
@@ -177,10 +179,10 @@ class _Run:
         ledger: RunLedger | None,
         p12_password: bytes | None,
     ) -> None:
-        self._folder = folder
+        self._home = home
         self._claim = claim
         self._plan = plan
-        self._record = read_record(folder.record)
+        self._record = home.read_record()
         self._issuer = issuer
         self._signer = signer
         self._engine = engine
@@ -197,13 +199,13 @@ class _Run:
         issued = time.monotonic()
         summarise = partial(self._summary, workers, plan_seconds, planned, ready, issued)
         rejections, signer = self._plan.rejections, self._signer
-        summary = finish_run(self._folder, self._record, rejections, signer, summarise, report=report)  # 5
+        summary = finish_run(self._home, self._record, rejections, signer, summarise, report=report)  # 5
         self._claim.finish()
         return summary
 
     def _summary(self, workers: int, plan_seconds: float, planned: float, ready: float, issued: float) -> Summary:
         return Summary(
-            out=str(self._folder.path),
+            out=self._home.shown(),
             format=self._record.format,
             devices=self._record.accepted,
             devices_now=self._minted,
@@ -220,29 +222,26 @@ class _Run:
             key_engine=self._engine,
             not_before=self._record.not_before,
             not_after=self._record.not_after,
-            manifest=str(self._folder.manifest(self._record.manifest_format)),
+            manifest=self._home.shown(self._home.folder.manifest(self._record.manifest_format).name),
             reissued=0 if self._ledger is None else self._ledger.reissued,
             signer=self._record.signer,
             warnings=tuple(self._plan.warnings),
             linted_by=self._plan.linted_by,
-            report=str(self._folder.report) if self._record.report else None,
+            report=self._home.shown(self._home.folder.report.name) if self._record.report else None,
         )
 
     def _issue_parts(self, workers: int) -> float:
         """2 to 4, by the workers; a committed part comes back at once, published. Returns when they were ready."""
-        for place in (self._folder.staging, self._folder.commits, self._folder.bundles):
-            _make_once(place)
+        self._home.prepare()
         if self._claim.resuming:
             with self._claim.alone():
-                sweep_attempts(self._folder)
-        sync_directory(self._folder.work)
-        sync_directory(self._folder.path)
+                self._home.sweep()
         self._observer.begin(self._record.accepted)
         try:
             with StopRequest(self._observer.say) as stop:
                 supervisor: Supervisor[int, PartDone] = Supervisor(
                     PartWork(
-                        self._folder,
+                        self._home,
                         self._record,
                         self._issuer,
                         resumed=self._claim.resuming,
@@ -273,14 +272,6 @@ class _Run:
         if done.minted:
             self._minted += done.devices
         self._observer.advance(done.devices, minted=done.minted)
-
-
-def _make_once(path: Path) -> None:
-    try:
-        make_directory(path)
-    except FileExistsError:
-        if path.is_symlink() or not path.is_dir():
-            raise RunFailedError(f"{path} is not a folder of this run", hint="move it away, then resume") from None
 
 
 def _told(error: OSError) -> str:

@@ -117,4 +117,4 @@ def _read_device(folder: int, location: str) -> Bundle:
             problems.append(f"{location}/{name} is not a regular file that can be read: {error.strerror}")
             continue
         problems += file_problems(f"{location}/{name}", status, FILE_MODES[name], above)
-    return Bundle(location, files, tuple(problems))
+    return Bundle(location.rpartition("/")[2], files, tuple(problems))

@@ -29,6 +29,17 @@ _SHOWN_REJECTIONS = 20
 class Command(click.Command):
     """A command whose errors reach the user as `error: …` and `hint: …`; a traceback only with -v."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line, whose values can be refused as well.
+
+        Raises:
+            click.exceptions.Exit: with the error's exit code.
+        """
+        try:
+            return super().parse_args(ctx, args)
+        except BatchIssuerError as error:
+            _report(ctx, error)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run it.
 

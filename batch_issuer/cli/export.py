@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command, tell_result
-from batch_issuer.cli.options import FOLDER, identity_option, json_option, verbosity_options
+from batch_issuer.cli.options import FOLDER, OUT_FOLDER, identity_option, json_option, verbosity_options
 from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
@@ -22,7 +22,7 @@ _TARGETS = ("aws", "nrfcloud", "rainmaker", "azure", "csv")
 
 
 @click.command(cls=Command)
-@click.argument("out", type=FOLDER)
+@click.argument("out", type=OUT_FOLDER)
 @click.option("--for", "target", required=True, type=click.Choice(_TARGETS), help="Who imports the devices.")
 @click.option("--to", type=FOLDER, show_default="OUT-TARGET", help="Where the files go; made if it is not there.")
 @identity_option

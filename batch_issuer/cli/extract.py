@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command
-from batch_issuer.cli.options import FOLDER, identity_option, json_option, verbosity_options
+from batch_issuer.cli.options import FOLDER, PLACE, identity_option, json_option, scratch_option, verbosity_options
 from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
@@ -15,25 +15,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_issuer.bundles.format import PasswordOf
+    from batch_issuer.stores.address import StoreAddress
 
 __all__ = ["extract"]
 
 
 @click.command(cls=Command)
-@click.argument("out", type=FOLDER)
+@click.argument("out", type=PLACE)
 @click.argument("device_uuids", metavar="UUID...", nargs=-1)
 @click.option("--to", required=True, type=FOLDER, help="Where the folders go; made if it is not there.")
 @click.option("--all", "everything", is_flag=True, help="Every device of the run.")
+@scratch_option
 @identity_option
 @p12_options
 @json_option
 @verbosity_options
 def extract(
-    out: Path,
+    out: Path | StoreAddress,
     device_uuids: tuple[str, ...],
     to: Path,
     *,
     everything: bool,
+    scratch: Path | None,
     identity_files: tuple[Path, ...],
     passwords: PasswordOf | None,
     as_json: bool,
@@ -46,6 +49,7 @@ def extract(
     Examples:
       batch-issuer extract issued 5a1c6b9e-8f3d-4f0a-9a55-0c1d2e3f4a5b --to /mnt/sota
       batch-issuer extract issued --all --to bundles
+      batch-issuer extract s3://factory-7/lot-9 --all --to /mnt/line
     """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
     import json
 
@@ -58,7 +62,7 @@ def extract(
     progress = Progress(quiet=quiet, verb="extracted")
     identities = identities_of(identity_files, progress.warn)
     wanted = None if everything else device_uuids
-    count = copy(out, wanted, to, identities=identities, passwords=passwords, warn=progress.warn)
+    count = copy(out, wanted, to, scratch=scratch, identities=identities, passwords=passwords, warn=progress.warn)
     if as_json:
         click.echo(json.dumps({"devices": count, "to": str(to)}))
     elif not quiet:

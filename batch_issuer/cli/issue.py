@@ -12,11 +12,13 @@ from batch_issuer.cli.command import Command, show_rejections, tell_result
 from batch_issuer.cli.options import (
     DURATION,
     FILE,
-    FOLDER,
+    PLACE,
     SIZE,
+    PathOrAddress,
     hsm_options,
     json_option,
     pki_option,
+    scratch_option,
     verbosity_options,
     workers_option,
 )
@@ -37,14 +39,18 @@ Examples:
   batch-issuer issue --manifest devices.parquet --format parquet --out lot-7 --workers 8
   batch-issuer issue --manifest devices.parquet --format parquet --out lot-7 --resume
   mes-export | batch-issuer issue --manifest - --out lot-8 --dry-run
+  batch-issuer issue --manifest devices.csv --format tar --out s3://factory-7/lot-9
 """
 _FORMATS = ("dir", "tar", "parquet", "p12")
+_STORE_MODULE = "batch_issuer.stores.store"
+"""The same: obstore has no threads before the first request."""
+
 _WORKER_MODULES = ("batch_issuer.batch.part", "batch_issuer.bundles.parquet", "batch_issuer.cli")
 _HSM_MODULE = "batch_issuer.authority.token_keys"
 """Imported where workers are forked from, and not initialised there: PKCS#11 must not be before a fork."""
 
 
-_MANIFEST = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
+_MANIFEST = PathOrAddress(click.Path(dir_okay=False, allow_dash=True, path_type=Path))
 
 _KEY_ENGINE = click.Choice(("auto", "openssl", "aws-lc"))
 _PLAN_MEMORY = "1GB, at most a quarter of what this process may use"
@@ -60,10 +66,10 @@ def _plan_memory() -> int:
 _PART_SIZE = click.IntRange(1, 1_000_000)
 
 _HELP = {
-    "manifest": "The devices: CSV or Parquet, told by content; - is CSV on standard input.",
+    "manifest": "The devices: CSV or Parquet, told by content; s3://… too; - is CSV on standard input.",
     "ca_name": "Which device CA of the directory signs.",
     "ca_passphrase_file": "The passphrase of an encrypted CA key; also $BATCH_ISSUER_CA_PASSPHRASE, or a prompt.",
-    "out": "A new or empty folder.",
+    "out": "A new or empty folder, or such a prefix in an object store: s3://bucket/prefix, gs://…, az://….",
     "format": "How bundles are stored.",
     "key_engine": "What makes keys; aws-lc needs the extra `fast`.",
     "p12_password_file": "The password of all .p12 bundles; also $BATCH_ISSUER_P12_PASSWORD, or a prompt.",
@@ -98,7 +104,8 @@ _HELP = {
 @click.option("--ca-name", default="local-ca", show_default=True, help=_HELP["ca_name"])
 @click.option("--ca-passphrase-file", type=FILE, help=_HELP["ca_passphrase_file"])
 @hsm_options
-@click.option("--out", type=FOLDER, default=Path("issued"), show_default=True, help=_HELP["out"])
+@click.option("--out", type=PLACE, default=Path("issued"), show_default=True, help=_HELP["out"])
+@scratch_option
 @click.option("--format", type=click.Choice(_FORMATS), default="dir", show_default=True, help=_HELP["format"])
 @click.option("--p12-password-file", type=FILE, help=_HELP["p12_password_file"])
 @click.option("--p12-random-passwords", is_flag=True, help=_HELP["p12_random_passwords"])
@@ -152,10 +159,15 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
     dry = options.pop("dry")
     if options["reissue"] and options["ledger"] is None:
         raise click.UsageError("--reissue is for --ledger")
+    options["prefix"] = None
+    if not isinstance(options["out"], Path):
+        options["prefix"], options["out"] = options["out"], Path()
+    elif options["scratch"] is not None:
+        raise click.UsageError("--scratch is for --out s3://…")
     forbid_core_dumps()
     options["p12_passwords"], p12_password = _p12(options)
     if not dry:
-        needed = {_HSM_MODULE: options["token"], "pyrage": options["seal_to"]}
+        needed = {_HSM_MODULE: options["token"], "pyrage": options["seal_to"], _STORE_MODULE: options["prefix"]}
         modules = (*_WORKER_MODULES, *(module for module, asked in needed.items() if asked))
         prepare_workers(modules)  # they import while this process reads and checks
     from batch_issuer.batch.dry_run import dry_run

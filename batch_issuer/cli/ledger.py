@@ -107,18 +107,20 @@ def release(*, run: str, path: Path) -> None:
     """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
     from pathlib import Path
 
+    from batch_issuer.batch.home import home_of
     from batch_issuer.errors import LedgerError
-    from batch_issuer.output.folder import OutputFolder
-    from batch_issuer.output.record import read_record
+    from batch_issuer.stores.address import is_address, parse_address
 
     opened = _opened(path)
     number = opened.number(run)
     if number is None:
         raise LedgerError(f"the ledger {path} knows no run {run!r}")
-    folder = OutputFolder(Path(opened.run(number).out))
-    if folder.record.exists() and read_record(folder.record).ledger_run == run and not folder.summary.exists():
+    out = opened.run(number).out
+    home = home_of(parse_address(out) if is_address(out) else Path(out))
+    began = home.get(home.folder.record.name) is not None
+    if began and home.read_record().ledger_run == run and not home.is_finished():
         raise LedgerError(
-            f"the run is there, in {folder.path}, and may have issued what the ledger does not know of yet",
+            f"the run is there, in {home.shown()}, and may have issued what the ledger does not know of yet",
             hint="resume it",
         )
     click.echo(f"{counted(opened.release(run), 'device')} given up", err=True)

@@ -16,14 +16,19 @@ if TYPE_CHECKING:
     from batch_issuer.authority.tokens import Token
 
 __all__ = [
+    "COPY_HINT",
     "DURATION",
     "FILE",
     "FOLDER",
+    "OUT_FOLDER",
+    "PLACE",
     "SIZE",
+    "PathOrAddress",
     "hsm_options",
     "identity_option",
     "json_option",
     "pki_option",
+    "scratch_option",
     "token_file_option",
     "verbosity_options",
     "workers_option",
@@ -33,6 +38,62 @@ Function = TypeVar("Function", bound="Callable[..., object]")
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+class PathOrAddress(click.ParamType[object]):
+    """A path, or an address of a place in an object store.
+
+    Args:
+        path: what kind of path.
+    """
+
+    def __init__(self, path: click.Path) -> None:
+        self._path = path
+        self.name = path.name
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        """A StoreAddress or a Path."""
+        from batch_issuer.stores.address import is_address, parse_address
+
+        if isinstance(value, str) and is_address(value):
+            return parse_address(value)
+        return self._path.convert(value, param, ctx) if isinstance(value, (str, Path)) else value
+
+
+PLACE = PathOrAddress(FOLDER)
+
+
+COPY_HINT = "copy it here first, with umask 077: `aws s3 cp --recursive`, or `rclone copy`"
+"""What to do with a run in a store that a command cannot read there."""
+
+
+class LocalFolder(PathOrAddress):
+    """A folder, for commands that go through all bundles more than once: what is in a store must be copied first."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        """The Path.
+
+        Raises:
+            RefusedError: it is an address.
+        """
+        from batch_issuer.errors import RefusedError
+
+        place = super().convert(value, param, ctx)
+        if not isinstance(place, Path):
+            raise RefusedError(
+                f"this command reads a folder, and {place} is in an object store",
+                hint=COPY_HINT,
+            )
+        return place
+
+
+OUT_FOLDER = LocalFolder(FOLDER)
+
+scratch_option = click.option(
+    "--scratch",
+    type=FOLDER,
+    help="For s3://: a folder for parts on their way, with keys; on a disk that you trust.  [default: $TMPDIR]",
+)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SMALLEST_SIZE = 1_000_000

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch_issuer.cli.options import FILE
+from batch_issuer.cli.options import COPY_HINT, FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
+    from batch_issuer.stores.address import StoreAddress
 
 __all__ = ["p12_options"]
 
@@ -29,7 +30,11 @@ def p12_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def with_passwords(
-        *arguments: Any, out: Path, p12_password_file: Path | None, p12_passwords: Path | None, **options: Any
+        *arguments: Any,
+        out: Path | StoreAddress,
+        p12_password_file: Path | None,
+        p12_passwords: Path | None,
+        **options: Any,
     ) -> Any:
         return function(*arguments, out=out, passwords=_passwords(out, p12_password_file, p12_passwords), **options)
 
@@ -43,13 +48,14 @@ def p12_options(function: Callable[..., Any]) -> Callable[..., Any]:
 _LISTED_HELP = "The list of the devices' passwords, if the run made them."
 
 
-def _passwords(out: Path, file: Path | None, listed: Path | None) -> PasswordOf | None:
+def _passwords(out: Path | StoreAddress, file: Path | None, listed: Path | None) -> PasswordOf | None:
+    from batch_issuer.cli.records import record_at
     from batch_issuer.core_dumps import forbid_core_dumps
+    from batch_issuer.errors import RefusedError
     from batch_issuer.output.folder import OutputFolder
-    from batch_issuer.output.record import PER_DEVICE, PER_RUN, read_record
+    from batch_issuer.output.record import PER_DEVICE, PER_RUN
 
-    folder = OutputFolder(out)
-    record = read_record(folder.record)
+    record = record_at(out)
     wanted = {None: None, PER_RUN: "--p12-password-file", PER_DEVICE: "--p12-passwords"}.get(record.p12_passwords)
     for option, value in (("--p12-password-file", file), ("--p12-passwords", listed)):
         if value is not None and option != wanted:
@@ -57,8 +63,13 @@ def _passwords(out: Path, file: Path | None, listed: Path | None) -> PasswordOf 
             raise click.UsageError(f"{option} is not for the run in {out}, which {needs}")
     if wanted is None:
         return None
+    if not isinstance(out, Path):
+        raise RefusedError(
+            f"the run in {out} is of format {record.format}, which is read from a folder and not from an object store",
+            hint=COPY_HINT,
+        )
     forbid_core_dumps()
-    return _Passwords(folder, record, file, listed)
+    return _Passwords(OutputFolder(out), record, file, listed)
 
 
 class _Passwords:

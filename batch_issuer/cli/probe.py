@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command, tell_result
-from batch_issuer.cli.options import FOLDER, identity_option, json_option, verbosity_options
+from batch_issuer.cli.options import OUT_FOLDER, identity_option, json_option, verbosity_options
 from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
@@ -25,7 +25,7 @@ _SEEDS = 1 << 32
 
 
 @click.command(cls=Command)
-@click.argument("out", type=FOLDER)
+@click.argument("out", type=OUT_FOLDER)
 @click.option("--gateway", metavar="HOST:PORT", show_default="the run's", help="Where to connect.")
 @click.option(
     "--server-name", metavar="NAME", show_default="the run's gateway", help="What its certificate must be for."

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_issuer.cli.command import Command, tell_result
-from batch_issuer.cli.options import FILE, FOLDER, identity_option, json_option, token_file_option, verbosity_options
+from batch_issuer.cli.options import (
+    FILE,
+    OUT_FOLDER,
+    identity_option,
+    json_option,
+    token_file_option,
+    verbosity_options,
+)
 from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
@@ -44,7 +51,7 @@ class Rate(click.ParamType[float]):
 
 
 @click.command(cls=Command)
-@click.argument("out", type=FOLDER)
+@click.argument("out", type=OUT_FOLDER)
 @click.option("--api", metavar="URL", required=True, help="The factory's API, such as https://api.foundries.io.")
 @click.option("--api-ca", type=FILE, help="Certificates to trust for it, PEM, instead of the system's.")
 @token_file_option

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command
-from batch_issuer.cli.options import FOLDER, identity_option, json_option, verbosity_options, workers_option
+from batch_issuer.cli.options import (
+    FOLDER,
+    PLACE,
+    identity_option,
+    json_option,
+    scratch_option,
+    verbosity_options,
+    workers_option,
+)
 from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
@@ -16,6 +24,7 @@ if TYPE_CHECKING:
     from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.cli.progress import Progress
     from batch_issuer.output.record import RunRecord
+    from batch_issuer.stores.address import StoreAddress
     from batch_issuer.verification.anchors import Anchors
     from batch_issuer.verification.run import Report
 
@@ -27,7 +36,7 @@ _FOUND = 4
 
 
 @click.command(cls=Command)
-@click.argument("out", type=FOLDER)
+@click.argument("out", type=PLACE)
 @click.option(
     "--pki",
     type=FOLDER,
@@ -38,14 +47,16 @@ _FOUND = 4
 )
 @click.option("--ca-name", metavar="NAME", show_default="the run's", help="Which device CA of it issued the run.")
 @click.option("--signed-by", metavar="NAME", help="Which signer of it must have signed the run.")
+@scratch_option
 @identity_option
 @p12_options
 @workers_option
 @json_option
 @verbosity_options
 def verify(
-    out: Path,
+    out: Path | StoreAddress,
     *,
+    scratch: Path | None,
     pki: Path | None,
     ca_name: str | None,
     signed_by: str | None,
@@ -62,25 +73,26 @@ def verify(
     Examples:
       batch-issuer verify issued --pki pki
       batch-issuer verify issued --json > report.json
+      batch-issuer verify s3://factory-7/lot-9 --pki pki
 
     Every certificate octet by octet and its signature, every key, every bundle, the output manifest, the modes,
     SHA256SUMS and who signed it;
     and over the whole run that nothing is there twice, missing or unknown. Exit code 4 when something is found.
     """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
     from batch_issuer.cli.progress import Progress
+    from batch_issuer.cli.records import record_at
     from batch_issuer.cli.secrets import identities_of
-    from batch_issuer.output.folder import OutputFolder
-    from batch_issuer.output.record import read_record
     from batch_issuer.verification.run import verify_run
 
     progress = Progress(quiet=quiet, verb="verified")
-    record = read_record(OutputFolder(out).record)
+    record = record_at(out)
     anchors = _anchors(pki, ca_name, signed_by, record, progress)
     identities = identities_of(identity_files, progress.warn)
     progress.begin(record.accepted)
     try:
         report = verify_run(
             out,
+            scratch=scratch,
             anchors=anchors,
             workers=workers,
             identities=identities,

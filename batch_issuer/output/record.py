@@ -12,7 +12,7 @@ from batch_issuer.errors import OutputError, reason_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["PER_DEVICE", "PER_RUN", "RunRecord", "format_time", "parse_time", "read_record"]
+__all__ = ["PER_DEVICE", "PER_RUN", "RunRecord", "decode_record", "format_time", "parse_time", "read_record"]
 
 PER_RUN, PER_DEVICE = "run", "device"
 """What a record says of the passwords of format p12: one that was given for all; or one made for each device."""
@@ -64,6 +64,7 @@ class RunRecord:
         with_certificates: whether it has a column `certificate_pem`.
         spreadsheet_safe: whether its CSV neutralises cells that a spreadsheet would run.
         report: whether the run writes `report.html`.
+        named_by_attempt: whether bundles have the name of the attempt that made them, as in an object store.
     """
 
     version: str
@@ -100,6 +101,7 @@ class RunRecord:
     with_certificates: bool
     spreadsheet_safe: bool
     report: bool
+    named_by_attempt: bool
 
     @property
     def parts(self) -> int:
@@ -144,15 +146,39 @@ def parse_time(text: str) -> datetime:
     return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
 
 
-def read_record(path: Path) -> RunRecord:
+def read_record(path: Path, *, shown: str | None = None) -> RunRecord:
     """The record in a file.
+
+    Args:
+        path: the file.
+        shown: what to call the output folder; None for its path.
 
     Raises:
         OutputError: there is none, it is damaged, or a newer program wrote it.
     """
     try:
         with path.open("rb") as file:
-            values = json.loads(file.read(_LARGEST))
+            octets = file.read(_LARGEST)
+    except (FileNotFoundError, NotADirectoryError):
+        octets = None
+    return decode_record(octets, shown or str(path.parent))
+
+
+def decode_record(octets: bytes | None, where: str) -> RunRecord:
+    """The record that these octets are.
+
+    Args:
+        octets: of `run.json`; None if there is none.
+        where: what to call the output folder.
+
+    Raises:
+        OutputError: there is none, it is damaged, or a newer program wrote it.
+    """
+    path = f"{where}/run.json"
+    if octets is None:
+        raise OutputError(f"{where} holds no run: there is no run.json")
+    try:
+        values = json.loads(octets)
         version = values.pop("format_version")
         if version != _FORMAT_VERSION:
             raise OutputError(
@@ -162,8 +188,6 @@ def read_record(path: Path) -> RunRecord:
         values["seal_to"] = tuple(values["seal_to"])
         record = RunRecord(**values)
         _check_types(record)
-    except (FileNotFoundError, NotADirectoryError):
-        raise OutputError(f"{path.parent} holds no run: there is no run.json") from None
     except RecursionError:
         raise _damaged(path, "it is nested too deeply") from None
     except (ValueError, TypeError, AttributeError, KeyError) as error:
@@ -171,7 +195,7 @@ def read_record(path: Path) -> RunRecord:
     return record
 
 
-def _damaged(path: Path, reason: str) -> OutputError:
+def _damaged(path: str, reason: str) -> OutputError:
     return OutputError(f"{path} is damaged: {reason}", hint="restore it, or issue into a new folder")
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "KEY_ORIGIN_COLUMN",
     "CommitRecord",
     "commit_table",
+    "decode_commit",
     "encode_commit",
     "new_attempt",
     "read_commit",
@@ -193,13 +194,34 @@ def read_commit(path: Path, *, checked: bool = False) -> CommitRecord:
         OutputError: it is damaged.
     """
     try:
-        with path.open("rb") as file:  # Arrow's own files need names in UTF-8
-            table = pa.ipc.open_file(file).read_all()
+        octets = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path.name, error) from None
+    return decode_commit(octets, path.name, checked=checked)
+
+
+def decode_commit(octets: bytes, name: str, *, checked: bool = False) -> CommitRecord:
+    """The commit record that these octets are.
+
+    Args:
+        octets: of the Arrow IPC file.
+        name: what to call it.
+        checked: as `read_commit`.
+
+    Raises:
+        OutputError: it is damaged.
+    """
+    try:
+        table = pa.ipc.open_file(pa.py_buffer(octets)).read_all()
         table.validate(full=not checked)
         return _parted(table)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        message = f"the commit record {path.name} is damaged: {reason_of(error)}"
-        raise OutputError(message, hint="restore it from a backup") from None
+        raise _damaged(name, error) from None
+
+
+def _damaged(name: str, error: Exception) -> OutputError:
+    message = f"the commit record {name} is damaged: {reason_of(error)}"
+    return OutputError(message, hint="restore it from a backup")
 
 
 def _parted(table: pa.Table) -> CommitRecord:

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
     from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.record import RunRecord
+    from batch_issuer.stores.address import StoreAddress
     from batch_issuer.verification.anchors import Anchors
+    from batch_issuer.verification.source import RunSource
 
 __all__ = ["RunFacts"]
 
@@ -21,7 +23,8 @@ class RunFacts:
     """What every device of a run is checked against.
 
     Attributes:
-        out: the output folder.
+        out: the output folder; of a run in a store, the folder with copies of its small files.
+        prefix: where bundles are fetched from; None when they are in the output folder.
         format: how bundles are stored.
         seal_to: whom for parts are sealed; empty when they are not.
         identities: what opens sealed parts; no repr shows it.
@@ -42,6 +45,7 @@ class RunFacts:
     """
 
     out: Path
+    prefix: StoreAddress | None
     format: str
     seal_to: tuple[str, ...]
     identities: AgeIdentities | None
@@ -62,19 +66,26 @@ class RunFacts:
 
     @classmethod
     def of(
-        cls, out: Path, record: RunRecord, anchors: Anchors, *, finished: bool, identities: AgeIdentities | None = None
+        cls,
+        source: RunSource,
+        record: RunRecord,
+        anchors: Anchors,
+        *,
+        finished: bool,
+        identities: AgeIdentities | None = None,
     ) -> RunFacts:
         """The facts of a run, with the certificates that it is checked against.
 
         Args:
-            out: the output folder.
+            source: where it is.
             record: what was asked.
             anchors: the certificates.
             identities: what opens sealed parts.
             finished: whether rows come from the output manifest; those of an unfinished run are as in the input.
         """
         return cls(
-            out=out,
+            out=source.folder.path,
+            prefix=source.prefix,
             format=record.format,
             seal_to=record.seal_to,
             identities=identities,

@@ -132,9 +132,9 @@ def read_rejected(folder: OutputFolder) -> pa.Array:
     return rows.take(pc.sort_indices(rows))
 
 
-def unknown_bundles(folder: OutputFolder, known: Iterable[pa.Array]) -> Iterator[str]:
-    """Names in the bundles folder that are not among the known ones, which come in pieces of text."""
-    names = pa.array(sorted(os.listdir(os.fsencode(folder.bundles))), pa.binary())
+def unknown_bundles(there: list[bytes], known: Iterable[pa.Array]) -> Iterator[str]:
+    """Names in the bundles folder, `there`, that are not among the known ones, which come in pieces of text."""
+    names = pa.array(there, pa.binary())
     for piece in known:
         names = names.filter(pc.invert(pc.is_in(names, piece.cast(pa.binary()))))
     yield from map(os.fsdecode, names.to_pylist())

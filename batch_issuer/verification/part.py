@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import re
 from array import array
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from batch_issuer.bundles.contents import FILE_MODES
 from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.errors import BundleError, IdentityError
 from batch_issuer.output.folder import BUNDLES, OutputFolder
 from batch_issuer.output.rows import read_commit
+from batch_issuer.stores.mirror import Mirror
 from batch_issuer.verification.bundle import BundleChecker
 from batch_issuer.verification.finding import Fault, Findings
 from batch_issuer.verification.p12_file import P12Reader
@@ -23,7 +26,8 @@ from batch_issuer.verification.rows import SUFFIXES, decode_rows
 from batch_issuer.verification.sums import span_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from batch_issuer.bundles.contents import Bundle
     from batch_issuer.verification.facts import RunFacts
@@ -77,6 +81,8 @@ class PartChecker:
     def __init__(self, facts: RunFacts) -> None:
         self._folder = OutputFolder(facts.out)
         self._format = readable_format(facts.format, facts.seal_to, facts.identities)
+        self._packed = facts.format not in SUFFIXES
+        self._mirror = None if facts.prefix is None else Mirror(facts.prefix, facts.out)
         self._bundles = BundleChecker(facts)
         self._suffix = SUFFIXES.get(facts.format, "")
         self._p12 = P12Reader(facts) if facts.format == "p12" else None
@@ -85,18 +91,29 @@ class PartChecker:
         """Check the bundles of a task's rows."""
         collector = _Collector(self._bundles)
         rows = decode_rows(task.rows)
-        if task.location is None:
-            self._check_entries(rows, task.passwords or (None,) * len(rows), collector)
-        else:
-            self._check_file(task.location, rows, collector)
+        digests: dict[str, str | None] = {}
+        try:
+            with self._fetched(task.location):
+                if task.location is not None and self._packed:
+                    self._check_file(task.location, rows, collector)
+                else:
+                    self._check_entries(task, rows, collector)
+                digests = {} if task.sums is None else self._digests(task, collector)
+        except BundleError as error:  # of what was fetched, as a whole
+            collector.findings.add([Fault("part-unreadable", str(error))], task.place)
         if task.sums is not None:
-            for place, fault in span_faults(self._folder.sums, task.sums, self._digests(task, collector)):
+            for place, fault in span_faults(self._folder.sums, task.sums, digests):
                 collector.findings.add([fault], place)
         return collector.result()
 
+    def _fetched(self, location: str | None) -> AbstractContextManager[object]:
+        if self._mirror is None or location is None:
+            return nullcontext()
+        return self._mirror.bundles(location, None if self._packed else FILE_MODES)
+
     def _digests(self, task: PartTask, collector: _Collector) -> dict[str, str | None]:
         """Every file of a task's bundles that is there, with the digest of what it holds."""
-        if task.location is None:
+        if task.location is None or not self._packed:
             return collector.digests
         path = self._folder.bundles / task.location
         if not os.path.lexists(path):
@@ -131,9 +148,10 @@ class PartChecker:
         if not waiting and len(order) == len(rows) and order != [row.device_uuid for row in rows]:
             collector.findings.add([Fault("part-order", "the bundles are in another order than the rows")], place)
 
-    def _check_entries(self, rows: list[Row], passwords: Iterable[bytes | None], collector: _Collector) -> None:
-        for row, password in zip(rows, passwords, strict=True):
-            name = f"{row.device_uuid}{self._suffix}"
+    def _check_entries(self, task: PartTask, rows: list[Row], collector: _Collector) -> None:
+        above = "" if task.location is None else f"{task.location}/"
+        for row, password in zip(rows, task.passwords or (None,) * len(rows), strict=True):
+            name = f"{above}{row.device_uuid}{self._suffix}"
             if row.bundle != f"{BUNDLES}/{name}":
                 wrong = f"bundle is {shown_text(str(row.bundle))}, expected {BUNDLES}/{name}"
                 collector.add(Fault("row-bundle", wrong), row)
@@ -143,15 +161,25 @@ class PartChecker:
             if not os.path.lexists(self._folder.bundles / name):
                 collector.add(self._absence(name, 1), row)
             elif self._p12 is None:
-                self._check_folder(row, collector)
+                self._check_folder(name, row, collector)
             else:
                 self._check_p12(self._p12, row, password, collector)
+        if task.location is not None:
+            self._find_unknown(task.location, rows, collector)
 
-    def _check_folder(self, row: Row, collector: _Collector) -> None:
+    def _find_unknown(self, part: str, rows: list[Row], collector: _Collector) -> None:
+        """What is in the folder of an attempt, and no row of its part knows."""
+        folder = self._folder.bundles / part
+        there = os.listdir(folder) if folder.is_dir() else []
+        for name in sorted(set(there) - {row.device_uuid for row in rows}):
+            unknown = Fault("bundle-unknown", f"the manifest does not know {shown_text(name)}")
+            collector.findings.add([unknown], f"{BUNDLES}/{part}")
+
+    def _check_folder(self, name: str, row: Row, collector: _Collector) -> None:
         try:
-            for bundle in self._format.read(self._folder.bundles, row.device_uuid):
+            for bundle in self._format.read(self._folder.bundles, name):
                 collector.take(bundle, row)
-                collector.hash(bundle)
+                collector.hash(bundle, name)
         except BundleError as error:
             collector.add(Fault("bundle-unreadable", str(error)), row)
 
@@ -217,10 +245,10 @@ class _Collector:
         if checked.faults:
             self.findings.add(checked.faults, str(row.bundle), row=row.row, device_uuid=row.device_uuid)
 
-    def hash(self, bundle: Bundle) -> None:
+    def hash(self, bundle: Bundle, location: str) -> None:
         """Take over the digests of a folder's files, of the octets that were checked."""
         for name, content in bundle.files.items():
-            self.digests[f"{BUNDLES}/{bundle.device_uuid}/{name}"] = sha256(content).hexdigest()
+            self.digests[f"{BUNDLES}/{location}/{name}"] = sha256(content).hexdigest()
 
     def result(self) -> PartResult:
         return PartResult(

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from batch_issuer.output.record import RunRecord
     from batch_issuer.verification.sums import SumsWalk
 
-__all__ = ["FOLDERS_PER_TASK", "OPTIONAL_COLUMNS", "SUFFIXES", "ManifestWalk", "PartTask", "Row", "decode_rows"]
+__all__ = [
+    "FOLDERS_PER_TASK",
+    "OPTIONAL_COLUMNS",
+    "SUFFIXES",
+    "ManifestWalk",
+    "PartTask",
+    "Row",
+    "decode_rows",
+    "is_attempt",
+]
 
 OPTIONAL_COLUMNS = ("production", "hardware_id", "tag", "apps", CERTIFICATE_COLUMN, KEY_ORIGIN_COLUMN)
 """Columns of the output manifest that bear on a device's bundle, where they are there."""
@@ -29,10 +38,17 @@ OPTIONAL_COLUMNS = ("production", "hardware_id", "tag", "apps", CERTIFICATE_COLU
 FOLDERS_PER_TASK = 5000
 """Bundles checked together when each has an entry of its own in the bundles folder."""
 
-_PART = re.compile("part-([0-9]{5,12})")
-
 SUFFIXES = {"dir": "", "p12": ".p12"}
 """What follows the UUID in a bundle's name, in the formats that give each an entry of its own."""
+
+
+_PART = re.compile(r"part-([0-9]{5,12})(?:\.([0-9a-f]{8}))?(?:\.[a-z]+)*")
+_ATTEMPT = re.compile(rb"part-[0-9]{5,12}\.[0-9a-f]{8}(?:\.[a-z]+)*")
+
+
+def is_attempt(name: bytes) -> bool:
+    """Whether a name in the bundles folder is that of a part with the attempt that made it."""
+    return _ATTEMPT.fullmatch(name) is not None
 
 
 class Row(NamedTuple):
@@ -62,7 +78,7 @@ class PartTask:
     """Rows whose bundles are checked together.
 
     Attributes:
-        location: their part's name below the bundles folder; None when each has a folder of its own.
+        location: their part's name below the bundles folder; None when each has a folder of its own there.
         rows: an Arrow IPC stream.
         count: how many rows.
         sums: where their lines of SHA256SUMS begin and end; None when these are not checked.
@@ -130,8 +146,10 @@ class ManifestWalk:
         self._place = f"manifest.{record.manifest_format}"
         self._last_row = 0
         self._packed = record.format not in SUFFIXES
+        self._in_parts = self._packed or record.named_by_attempt
+        self._part_suffix = f".{record.format}" + (".age" if record.seal_to else "")
         self._suffix = SUFFIXES.get(record.format, "")
-        self._part_suffix = "." + record.format + (".age" if record.seal_to else "")
+        self._taken: set[int] = set()
 
     def tasks(self, tables: Iterable[pa.Table]) -> Iterator[PartTask]:
         """The rows of a manifest in tasks, none of them checked twice."""
@@ -169,15 +187,18 @@ class ManifestWalk:
 
     def _cut(self, table: pa.Table) -> list[pa.Table]:
         """Whole pieces, and last the one that may go on in the next table."""
-        if self._packed:
-            ends = pc.run_end_encode(table.column("bundle").combine_chunks()).run_ends.to_pylist()
+        if self._in_parts:
+            places = table.column("bundle").combine_chunks()
+            if not self._packed:
+                places = pc.replace_substring_regex(places, "/[^/]*$", "")
+            ends = pc.run_end_encode(places).run_ends.to_pylist()
         else:
             ends = [*range(FOLDERS_PER_TASK, len(table), FOLDERS_PER_TASK), len(table)]
         return [table.slice(start, end - start) for start, end in zip([0, *ends], ends, strict=False)]
 
     def _task(self, rows: pa.Table) -> Iterator[PartTask]:
         location = None
-        if self._packed:
+        if self._in_parts:
             location = self._known_part(rows)
             if location is None:
                 return
@@ -192,36 +213,45 @@ class ManifestWalk:
     def _span(self, location: str | None, rows: pa.Table) -> tuple[int, int] | None:
         if self._sums is None:
             return None
-        if location is not None:
+        if location is not None and self._packed:
             return self._sums.span(lambda: [location], location, 1)
         uuids, suffix = rows.column("device_uuid").to_pylist(), self._suffix
+        if location is not None:
+            return self._sums.span(lambda: [location], f"{location}/{uuids[-1]}/", len(uuids))
         return self._sums.span(lambda: [f"{uuid}{suffix}" for uuid in uuids], f"{uuids[-1]}{suffix or '/'}", len(uuids))
-
-    def _index(self, location: str) -> int | None:
-        """The place of a part of this run, by its name; no list of names, whose length a record could claim."""
-        match = _PART.fullmatch(location.removesuffix(self._part_suffix))
-        index = -1 if match is None else int(match[1])
-        named = f"{part_name(index)}{self._part_suffix}"
-        return index if 0 <= index < self._record.parts and location == named else None
 
     def _known_part(self, rows: pa.Table) -> str | None:
         """The part that the rows name; None, with a finding, if it is none of this run's or named before."""
         named = str(rows.column("bundle")[0].as_py())
         first, last = (rows.column("row")[place].as_py() for place in (0, len(rows) - 1))
         location = named.removeprefix(f"{BUNDLES}/")
-        index = self._index(location)
-        if index is None or named == location:
+        if not self._packed:
+            location = location.rpartition("/")[0]
+        index = self._part_index(location)
+        if index is None or not named.startswith(f"{BUNDLES}/"):
             wrong = (
                 f"rows {first} to {last} name {shown_text(named)} as their bundle's place, which is no part of this run"
             )
             self._findings.add([Fault("row-bundle", wrong)], self._place, row=first)
             return None
-        if location in self.locations:
+        if index in self._taken:
             wrong = f"rows {first} to {last} name {named} again, after others"
             self._findings.add([Fault("manifest-order", wrong)], self._place, row=first)
             return None
+        self._taken.add(index)
         self.locations.add(location)
         if len(rows) != self._record.part_devices(index):
             wrong = f"{len(rows)} rows are in this part, expected {self._record.part_devices(index)}"
             self._findings.add([Fault("part-count", wrong)], named)
         return location
+
+    def _part_index(self, location: str) -> int | None:
+        """Which of the run's parts has that name; None if none has."""
+        match = _PART.fullmatch(location)
+        index = -1 if match is None else int(match[1])
+        if not 0 <= index < self._record.parts:
+            return None
+        name = part_name(index)
+        if self._record.named_by_attempt:
+            name += f".{match[2]}" if match is not None and match[2] else ".?"
+        return index if location == (name + self._part_suffix if self._packed else name) else None

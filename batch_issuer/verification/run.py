@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 
 from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.errors import OutputError
-from batch_issuer.output.folder import BUNDLES, OutputFolder
+from batch_issuer.output.folder import BUNDLES
 from batch_issuer.output.manifest import issued_rows
 from batch_issuer.output.record import read_record
 from batch_issuer.processes import Supervisor, prepare_workers
@@ -30,8 +29,16 @@ from batch_issuer.verification.layout import (
     unknown_bundles,
 )
 from batch_issuer.verification.readable import shown_text
-from batch_issuer.verification.rows import FOLDERS_PER_TASK, OPTIONAL_COLUMNS, SUFFIXES, ManifestWalk, PartTask
+from batch_issuer.verification.rows import (
+    FOLDERS_PER_TASK,
+    OPTIONAL_COLUMNS,
+    SUFFIXES,
+    ManifestWalk,
+    PartTask,
+    is_attempt,
+)
 from batch_issuer.verification.signature import signature_faults, signer_faults, signer_name
+from batch_issuer.verification.source import open_run
 from batch_issuer.verification.sums import open_sums
 from batch_issuer.verification.unique import Identities
 
@@ -41,8 +48,10 @@ if TYPE_CHECKING:
 
     from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.bundles.recipients import AgeIdentities
+    from batch_issuer.stores.address import StoreAddress
     from batch_issuer.verification.anchors import Anchors
     from batch_issuer.verification.part import PartResult
+    from batch_issuer.verification.source import RunSource
 
 __all__ = ["Report", "verify_run"]
 
@@ -82,8 +91,9 @@ class Report:
 
 
 def verify_run(
-    out: Path,
+    out: Path | StoreAddress,
     *,
+    scratch: Path | None = None,
     anchors: Anchors | None = None,
     passwords: PasswordOf | None = None,
     workers: int = 1,
@@ -99,7 +109,8 @@ def verify_run(
     4. Over all of them: nothing twice, nothing missing, nothing unknown.
 
     Args:
-        out: the output folder.
+        out: the output folder, or a prefix in a store.
+        scratch: where copies of a store's objects are for a while; None for the system's place for temporary files.
         anchors: the factory's certificates; None takes those that the run itself recorded.
         passwords: gives a bundle's password by its device's UUID, where bundles have one.
         workers: processes that check.
@@ -111,9 +122,14 @@ def verify_run(
         OutputError: there is no run, or its `run.json` is damaged.
         RefusedError: bundles are sealed, and there is no identity.
         RunFailedError: the workers died.
+        StoreError: the store refuses or fails.
         OSError: the disk failed.
     """
-    return _Verification(out, anchors, workers, identities, passwords).run(progress, notify)
+    with open_run(out, scratch) as source:
+        verification = _Verification(
+            source, str(out), anchors=anchors, workers=workers, identities=identities, passwords=passwords
+        )
+        return verification.run(progress, notify)
 
 
 class _Verification:
@@ -121,19 +137,22 @@ class _Verification:
 
     def __init__(
         self,
-        out: Path,
+        source: RunSource,
+        shown: str,
+        *,
         anchors: Anchors | None,
         workers: int,
         identities: AgeIdentities | None,
         passwords: PasswordOf | None,
     ) -> None:
         self._began = monotonic()
-        self._folder = OutputFolder(out.absolute())
-        self._record = read_record(self._folder.record)
+        self._source = source
+        self._folder = source.folder
+        self._record = read_record(self._folder.record, shown=shown)
         readable_format(self._record.format, self._record.seal_to, identities)  # refuses what cannot be read
         self._opened_by = identities
-        prepare_workers([part.__name__])
         self._passwords = passwords
+        prepare_workers([part.__name__, *([] if source.prefix is None else ["batch_issuer.stores.store"])])
         self._anchors = anchors or recorded_anchors(self._record)
         self._finished = self._folder.summary.exists()
         most_tasks = max(self._record.parts, -(-self._record.accepted // FOLDERS_PER_TASK))
@@ -204,7 +223,7 @@ class _Verification:
 
     def _supervisor(self, notify: Callable[[str], None]) -> Supervisor[PartTask, PartResult]:
         facts = RunFacts.of(
-            self._folder.path,
+            self._source,
             self._record,
             self._anchors,
             finished=self._finished,
@@ -233,15 +252,17 @@ class _Verification:
                 self._findings.add([unknown], BUNDLES)
 
     def _unknown(self, walk: ManifestWalk) -> Iterator[str]:
+        there = self._source.bundle_names()
+        if self._record.named_by_attempt and not self._finished:  # what lost is deleted at the end
+            there = [name for name in there if not is_attempt(name)]
         suffix = SUFFIXES.get(self._record.format)
-        if suffix is None:
-            return unknown_bundles(self._folder, [pa.array(sorted(walk.locations), pa.string())])
-        with os.scandir(self._folder.bundles) as entries:
-            if sum(1 for _ in entries) == self._found:
-                return iter(())  # every bundle that was found is there, and nothing else is
+        if suffix is None or self._record.named_by_attempt:
+            return unknown_bundles(there, [pa.array(sorted(walk.locations), pa.string())])
+        if len(there) == self._found:
+            return iter(())  # every bundle that was found is there, and nothing else is
         rows = issued_rows(self._folder, self._record)
         uuids = (table.column("device_uuid").combine_chunks() for table in rows)
-        return unknown_bundles(self._folder, (pc.binary_join_element_wise(piece, suffix, "") for piece in uuids))
+        return unknown_bundles(there, (pc.binary_join_element_wise(piece, suffix, "") for piece in uuids))
 
     def _report(self, walk: ManifestWalk, signer: str | None) -> Report:
         if not self._finished:

@@ -30,8 +30,8 @@ _SUMS = "SHA256SUMS"
 # What `sha256sum` writes: the digest in lower case, two spaces, the path; a path that needs no escapes (GNU coreutils).
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\\\r\n]+)")
 _PATH_BEGINS = 66
-_LONGEST_LINE = 128
-"""Octets of a line about a bundle, at most: 64 of the digest, and `bundles/<uuid>/client.pem`."""
+_LONGEST_LINE = 160
+"""Octets of a line about a bundle, at most: 64 of the digest, and `bundles/part-00000.<attempt>/<uuid>/client.pem`."""
 
 _FILES_EACH = 4
 """Files of a device that has a folder, at most."""
