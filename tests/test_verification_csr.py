@@ -82,7 +82,7 @@ def test_a_production_device_too(authority: Authority, checker: CertificateCheck
     assert found(checker, leaf, production=True) == found(checker, leaf, production=None) == set()
 
 
-@pytest.mark.parametrize("name", (MATRIX | MORE | OWN).keys() - {"OU before CN", "PrintableString"})
+@pytest.mark.parametrize("name", sorted((MATRIX | MORE | OWN).keys() - {"OU before CN", "PrintableString"}))
 def test_every_other_mutant_is_refused_all_the_same(
     authority: Authority, checker: CertificateChecker, name: str
 ) -> None:

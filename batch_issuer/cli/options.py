@@ -13,6 +13,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from click.shell_completion import CompletionItem
+
     from batch_issuer.authority.tokens import Token
 
 __all__ = [
@@ -58,6 +60,10 @@ class PathOrAddress(click.ParamType[object]):
         if isinstance(value, str) and is_address(value):
             return parse_address(value)
         return self._path.convert(value, param, ctx) if isinstance(value, (str, Path)) else value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """What a shell offers: paths, since stores are not asked."""
+        return self._path.shell_complete(ctx, param, incomplete)
 
 
 PLACE = PathOrAddress(FOLDER)
