@@ -23,7 +23,10 @@ INSTALLED = Path(batch_issuer.__file__).parent
 SOURCES = Path(__file__).parents[1] / PACKAGE
 
 LEVELS = (
-    {"errors", "extras", "devices", "files", "columns", "profiles", "processes", "core_dumps", "figures", "sums"},
+    {
+        *("errors", "extras", "devices", "files", "columns", "profiles", "processes", "core_dumps", "figures", "sums"),
+        *("stopping", "cluster"),
+    },
     {"manifest", "authority", "minting", "bundles", "output", "factory_api", "ledger"},
     {"batch", "verification", "extraction", "ceremony", "registering", "gateway", "probe"},
     {"benchmark"},
@@ -36,7 +39,7 @@ LEVEL["__main__"] = len(LEVELS)
 NEVER = {("verification", room) for room in ("minting", "profiles")} | {("gateway", "factory_api")}
 """Who judges shares nothing with what it judges, though it stands above it: the two ends of a wire neither."""
 
-HEAVY = {"aiohttp", "click", "cryptography", "multiprocess", "pyarrow", "tqdm"}
+HEAVY = {"aiohttp", "click", "cryptography", "dask", "distributed", "multiprocess", "pyarrow", "tqdm"}
 
 
 class Import(NamedTuple):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_issuer.cluster.options import ClusterOptions
+
 __all__ = ["RunRequest"]
 
 
@@ -25,6 +27,9 @@ class RunRequest:
         sign_with: the signer of the output in the PKI directory; None leaves it unsigned.
         format: how bundles are stored.
         workers: processes.
+        cluster: the Dask cluster whose workers make the parts; None for `workers` processes of this machine.
+        worker_ca: how a cluster's workers come by the CA's key: `channel`, `path` or `token`.
+        worker_secret_file: where they find its passphrase or PIN, for `path` and `token`.
         part_size: devices per part.
         days: validity, clamped to the CA's.
         backdate: seconds that notBefore lies back, never before the CA's.
@@ -51,6 +56,9 @@ class RunRequest:
     sign_with: str | None = None
     format: str = "dir"
     workers: int
+    cluster: ClusterOptions | None = None
+    worker_ca: str = "channel"
+    worker_secret_file: Path | None = None
     part_size: int = 5000
     days: int = 7300
     backdate: int = 3600

@@ -17,6 +17,7 @@ from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
 from batch_issuer.batch.attempts import sweep_attempts
 from batch_issuer.batch.claim import Claim, check_folder
+from batch_issuer.batch.engines import open_engine
 from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.finish import finish_run, finished_before
 from batch_issuer.batch.ledgering import open_run_ledger
@@ -25,9 +26,9 @@ from batch_issuer.batch.plan import make_plan, open_manifest
 from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import Interrupted, OutputError, RunFailedError
 from batch_issuer.files import PUBLIC_MODE, make_directory, replace_file, sync_directory
-from batch_issuer.output.folder import OutputFolder, part_name
+from batch_issuer.output.folder import OutputFolder
 from batch_issuer.output.record import RunRecord, read_record
-from batch_issuer.processes import StopRequest, Supervisor
+from batch_issuer.stopping import StopRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from batch_issuer.authority.issuer import Issuer
     from batch_issuer.authority.signers import Passphrase
     from batch_issuer.authority.tokens import Token
+    from batch_issuer.batch.engines import Engine
     from batch_issuer.batch.ledgering import RunLedger
     from batch_issuer.batch.observer import Observer
     from batch_issuer.batch.plan import Plan
@@ -125,6 +127,7 @@ def issue(
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
             signer = _signer(request, now, passphrase)
             before = read_record(folder.record) if claim.resuming else None
+            engine = opened.enter_context(open_engine(request, folder, issuer))
             ledger = opened.enter_context(open_run_ledger(request, folder, before) or nullcontext())
             plan = _plan(request, issuer, folder, before, signer=signer, ledger=ledger, now=now, notify=observer.say)
         except OSError as error:
@@ -139,8 +142,8 @@ def issue(
         for warning in plan.warnings:
             observer.warn(warning)
         try:
-            run = _Run(folder, claim, plan, issuer, observer=observer, signer=signer, ledger=ledger)
-            return run.run(request.workers, time.monotonic() - began)
+            run = _Run(folder, claim, plan, issuer, engine, observer=observer, signer=signer, ledger=ledger)
+            return run.run(time.monotonic() - began)
         except OSError as error:
             raise RunFailedError(_told(error), hint=f"when that is mended, {_RESUME_HINT}") from error
         except (RunFailedError, Interrupted) as error:
@@ -188,6 +191,7 @@ class _Run:
         claim: Claim,
         plan: Plan,
         issuer: Issuer,
+        engine: Engine,
         *,
         observer: Observer,
         signer: BatchSigner | None,
@@ -198,14 +202,15 @@ class _Run:
         self._plan = plan
         self._record = read_record(folder.record)
         self._issuer = issuer
+        self._engine = engine
         self._signer = signer
         self._ledger = ledger
         self._observer = observer
         self._done = self._minted = self._octets = 0
 
-    def run(self, workers: int, plan_seconds: float) -> Summary:
+    def run(self, plan_seconds: float) -> Summary:
         planned = time.monotonic()
-        workers = min(workers, self._record.parts)
+        workers = self._engine.workers(self._record.parts)
         ready = self._issue_parts(workers)
         issued = time.monotonic()
         summarise = partial(self._summary, workers, plan_seconds, planned, ready, issued)
@@ -249,24 +254,20 @@ class _Run:
         self._observer.begin(self._record.accepted)
         try:
             with StopRequest(self._observer.say) as stop:
-                supervisor: Supervisor[int, PartDone] = Supervisor(
-                    PartWork(self._folder, self._record, self._issuer, resumed=self._claim.resuming),
-                    workers=workers,
-                    label=part_name,
-                    stop=stop,
-                    notify=self._observer.warn,
-                )
-                for index, done in supervisor.run(range(self._record.parts)):
+                work = PartWork(self._folder, self._record, self._issuer, resumed=self._claim.resuming)
+                parts = self._engine.parts(work, workers=workers, stop=stop, notify=self._observer.warn)
+                for index, done in parts.run(range(self._record.parts)):
                     if self._ledger is not None:
                         self._ledger.record(index)
                     self._count(done)
         finally:
             self._observer.end()
+            self._engine.close()
         if self._done < self._record.accepted:
             issued = f"{self._done} of {self._record.accepted} devices are issued"
             raise Interrupted(f"interrupted: {issued}")
-        assert supervisor.ready is not None  # noqa: S101 - parts were made, by a worker
-        return supervisor.ready
+        assert parts.ready is not None  # noqa: S101 - parts were made, by a worker
+        return parts.ready
 
     def _count(self, done: PartDone) -> None:
         self._done += done.devices

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batch_issuer.cli.cluster import cluster_options
 from batch_issuer.cli.command import Command, show_rejections, tell_result
 from batch_issuer.cli.options import (
     DURATION,
@@ -33,6 +34,7 @@ Examples:
   batch-issuer issue --manifest devices.csv --hardware-id imx8mm
   batch-issuer issue --manifest devices.parquet --format parquet --out lot-7 --workers 8
   batch-issuer issue --manifest devices.parquet --format parquet --out lot-7 --resume
+  batch-issuer issue --manifest devices.parquet --format parquet --out lot-9 --engine dask
   mes-export | batch-issuer issue --manifest - --out lot-8 --dry-run
 """
 _FORMATS = ("dir", "tar", "parquet")
@@ -80,6 +82,7 @@ _HELP = {
 @click.option("--out", type=FOLDER, default=Path("issued"), show_default=True, help=_HELP["out"])
 @click.option("--format", type=click.Choice(_FORMATS), default="dir", show_default=True, help=_HELP["format"])
 @workers_option
+@cluster_options
 @click.option("--part-size", type=_PART_SIZE, default=5000, show_default=True, help=_HELP["part_size"])
 @click.option("--days", type=click.IntRange(1, 36_500), default=7300, show_default=True, help=_HELP["days"])
 @click.option("--backdate", type=DURATION, default="1h", show_default=True, help=_HELP["backdate"])

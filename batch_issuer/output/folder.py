@@ -103,6 +103,11 @@ class OutputFolder:
         return self.commits / f"{part_name(index)}.arrow"
 
     @property
+    def nonce(self) -> Path:
+        """By which a worker on another machine knows that it sees this very folder."""
+        return self.work / "nonce"
+
+    @property
     def run_lock(self) -> Path:
         """Held by the one process that runs on this folder."""
         return self.work / "run.lock"
