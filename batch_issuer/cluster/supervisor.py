@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import queue
 import time
-from asyncio import CancelledError
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from distributed.client import CancelledError
 from distributed.scheduler import KilledWorker
 
 from batch_issuer.cluster.worker import do_task, envelope_of, start_here
