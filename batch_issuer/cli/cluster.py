@@ -23,8 +23,8 @@ _SECRETS = {"channel": None, "path": "ca_passphrase_file", "token": "hsm_pin_fil
 
 _HELP = {
     "engine": "Who makes the parts: processes of this machine, or a Dask cluster.",
-    "scheduler": "Of a cluster that is there: tls://HOST:PORT, or tcp:// on this machine. Without it, the run has one of "
-    "its own, with --workers processes.",
+    "scheduler": "Of a cluster that is there: tls://HOST:PORT, or tcp:// on this machine. "
+    "Without it, the run has one of its own, with --workers processes.",
     "worker_ca": "How its workers come by the CA's key: sent by TLS; from the PKI directory at the same path; from the "
     "token, with a PIN of their own.  [default without --scheduler: channel]",
     "tls_ca_file": "What the cluster's certificates are checked with, PEM.",

@@ -23,15 +23,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "connect"]
 
-_CONNECT_SECONDS = 30
+_CONNECT_SECONDS = 10
 _WORKERS_SECONDS = 60
 _CLOSE_SECONDS = 20
 _PRELOAD = "batch_issuer.cluster.preload"
 _NEVER = 1 << 30
 """Deaths for which Dask gives up a task: this program counts them itself, and blames only the task that was begun."""
 
-_CONFIGURATION = {"distributed.worker.profile.enabled": False, "distributed.admin.event-loop-monitor-interval": "10s"}
-"""A sampler of every worker's stack a hundred times a second is of no use here."""
+_SCHEDULER = {"allowed_failures": _NEVER, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+
+_CONFIGURATION = {
+    # It always has a web server, on all addresses of the machine unless told otherwise: on loopback, with no page.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    # A sampler of every worker's stack, a hundred times a second, is of no use here.
+    "distributed.worker.profile.enabled": False,
+}
 
 
 class Connection:
@@ -142,7 +149,7 @@ def _own(options: ClusterOptions, workers: int, scratch: Path) -> Iterator[Conne
             security=security,
             local_directory=str(scratch),
             preload=[_PRELOAD],
-            scheduler_kwargs={"allowed_failures": _NEVER},
+            scheduler_kwargs=_SCHEDULER,
         ) as cluster,
         Client(cluster, security=security, set_as_default=False, name="batch-issuer") as client,
     ):

@@ -8,16 +8,16 @@ workers fails the whole, by name.
 from __future__ import annotations
 
 import os
+import pickle
 import queue
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from distributed.client import CancelledError
 from distributed.scheduler import KilledWorker
 
-from batch_issuer.cluster.worker import do_task, envelope_of, start_here
+from batch_issuer.cluster.worker import TOPIC, do_task, envelope_of, start_here
 from batch_issuer.errors import RunFailedError
 from batch_issuer.processes import MOST_STRIKES
 
@@ -40,9 +40,6 @@ _AHEAD = 3
 are never with the scheduler at once."""
 
 _POLL_SECONDS = 0.2
-_RESULT_SECONDS = 30
-"""For a few octets; if a worker dies with them, they are asked for in vain."""
-
 _WORKERLESS_SECONDS = 120
 
 
@@ -106,7 +103,7 @@ class ClusterSupervisor(Generic[Task, Result]):
         """
         source = iter(tasks)
         client = self._connection.client
-        topics = {f"batch-issuer-{self._run}": self._on_begin, "all": self._on_change}
+        topics = {TOPIC: self._on_message, "all": self._on_change}
         for topic, handler in topics.items():
             client.subscribe_topic(topic, handler)
         try:
@@ -130,15 +127,19 @@ class ClusterSupervisor(Generic[Task, Result]):
     def _draining(self) -> bool:
         return self._failure is not None or (self._stop is not None and self._stop.requested)
 
-    def _on_begin(self, event: tuple[float, dict[str, str]]) -> None:
-        self._events.put(("begun", event[1]["key"], event[1]["worker"]))
+    def _on_message(self, event: tuple[float, dict[str, Any]]) -> None:
+        message = event[1]
+        if "report" in message:
+            self._events.put(("report", message["key"], message["report"]))
+        else:
+            self._events.put(("begun", message["key"], message["worker"]))
 
     def _on_change(self, event: tuple[float, dict[str, Any]]) -> None:
         message = event[1]
         if message.get("action") == "remove-worker":
-            self._events.put(("gone", message["worker"], message["expected"]))
+            self._events.put(("gone", message["worker"], None if message["expected"] else message["processing-tasks"]))
         elif message.get("action") == "add-worker":
-            self._events.put(("came", "", ""))
+            self._events.put(("came", "", None))
 
     def _count_room(self) -> None:
         self._room = _AHEAD * sum(self._connection.workers().values())
@@ -154,12 +155,9 @@ class ClusterSupervisor(Generic[Task, Result]):
                 return
             self._sent += 1
             key = f"{self._label(task)}-{self._run}-{self._sent}"
-            topic = f"batch-issuer-{self._run}"
-            future = self._connection.client.submit(
-                do_task, self._envelope, task, topic, key=key, pure=False, retries=0
-            )
+            future = self._connection.client.submit(do_task, self._envelope, task, key=key, pure=False, retries=0)
             self._flying[key] = _Flight(task, future)
-            future.add_done_callback(lambda future: self._events.put(("done", future.key, future)))
+            future.add_done_callback(lambda future: self._events.put(("done", future.key, None)))
 
     def _collect(self) -> Iterator[tuple[Task, Result]]:
         try:
@@ -172,17 +170,18 @@ class ClusterSupervisor(Generic[Task, Result]):
                 self._stop.announce()
             if self._draining:
                 self._call_back()
-        if what == "done":
+        if what == "report":
             yield from self._receive(key, value)
+        elif what == "done":
+            self._check(key)
         elif what == "begun":
             self._at[value] = key
             if key in self._flying:
                 self._flying[key].begun = True
-        elif what == "gone":
-            self._count_room()
-            self._strike(key, expected=value)
         else:
             self._count_room()
+            if value is not None:
+                self._strike(key, value)
 
     def _look_around(self) -> None:
         """Is anybody there still? Nothing waits for ever."""
@@ -201,39 +200,46 @@ class ClusterSupervisor(Generic[Task, Result]):
         if waiting:
             self._connection.client.cancel([self._flying.pop(key).future for key in waiting], force=True)
 
-    def _receive(self, key: str, future: Future[Any]) -> Iterator[tuple[Task, Result]]:
+    def _receive(self, key: str, octets: bytes) -> Iterator[tuple[Task, Result]]:
+        flight = self._flying.pop(key, None)
+        if flight is None:  # of another run, or made twice
+            return
+        del self._strikes[_UNKNOWN]
+        report: Report = pickle.loads(octets)  # noqa: S301 - as all that comes from a cluster
+        if report.error is None:
+            yield flight.task, report.value
+        else:
+            self._failure = self._failure or report.error
+
+    def _check(self, key: str) -> None:
+        """Dask says that a task is over. If it was done, its report came before."""
         flight = self._flying.pop(key, None)
         if flight is None:
             return
-        try:
-            report: Report = future.result(timeout=_RESULT_SECONDS)
-        except (KilledWorker, CancelledError, TimeoutError):
-            # Dask has given the task up or lost its result with a worker. Whether it was done is in the run's folder.
-            self._again.append(flight.task)
-        except Exception as error:
+        error = flight.future.exception() if flight.future.status == "error" else None
+        if error is None or isinstance(error, KilledWorker):
+            self._again.append(flight.task)  # given up or dropped by Dask; here deaths are counted otherwise
+        else:
             told = f"{type(error).__name__}: {error}"
             self._failure = self._failure or RunFailedError(f"{self._connection.name} failed at {key}: {told}")
-        else:
-            if report.error is None:
-                yield flight.task, report.value
-            else:
-                self._failure = self._failure or report.error
 
-    def _strike(self, worker: str, *, expected: bool) -> None:
-        key = self._at.pop(worker, "")
-        if expected or self._draining:
-            return
-        flight = self._flying.get(key)
-        name = _IDLE if flight is None else self._label(flight.task)
-        self._strikes[name] += 1
-        ended = f"the worker {worker} ended at {name}"
-        if flight is not None and self._strikes[name] >= MOST_STRIKES:
-            self._failure = RunFailedError(f"{ended}, the third time", hint="see the system's log for what killed it")
-            self._connection.client.cancel([self._flying.pop(key).future], force=True)
-            return
-        self._notify(f"{ended}; what it had is done again")
+    def _strike(self, worker: str, waiting: Iterable[str]) -> None:
+        """A worker died, at which these tasks were or waited; Dask gives all of them out again."""
+        flight = self._flying.get(self._at.pop(worker, ""))
         if flight is not None:
+            name = struck = self._label(flight.task)
             flight.begun = False
+        else:  # it died before it could say what it begins: three times without a result between is too often
+            names = sorted(self._label(self._flying[key].task) for key in waiting if key in self._flying)
+            name, struck = " or ".join(names) or "no task", _UNKNOWN
+        self._strikes[struck] += 1
+        if self._draining:
+            return
+        ended = f"the worker {worker} ended at {name}"
+        if self._strikes[struck] < MOST_STRIKES:
+            self._notify(f"{ended}; what it had is done again")
+        else:
+            self._failure = RunFailedError(f"{ended}, the third time", hint="see the system's log for what killed it")
 
 
-_IDLE = "no task"
+_UNKNOWN = ""

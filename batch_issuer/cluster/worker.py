@@ -20,7 +20,10 @@ from batch_issuer.processes import portable_error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Envelope", "Report", "do_task", "envelope_of", "start_here"]
+__all__ = ["TOPIC", "Envelope", "Report", "do_task", "envelope_of", "start_here"]
+
+TOPIC = "batch-issuer"
+"""One for all runs: a scheduler keeps the last messages of each topic for as long as it lives."""
 
 _one_at_a_time = threading.Lock()
 """A worker may have several threads; a part's keys are made by one, and a token's session is for one."""
@@ -65,16 +68,18 @@ def start_here(envelope: Envelope) -> Report:
     return _reported(start)
 
 
-def do_task(envelope: Envelope, task: Any, topic: str) -> Report:
-    """Do one task; tells those who listen to `topic` that it begins, so that a death is charged to the right one."""
+def do_task(envelope: Envelope, task: Any) -> None:
+    """Do one task, and tell those who listen to `TOPIC` when it begins and what came of it.
 
-    def do() -> Any:
-        with _one_at_a_time:
-            worker = get_worker()
-            worker.log_event(topic, {"key": str(worker.get_current_task()), "worker": worker.address})
-            return _ready(envelope)(task)
-
-    return _reported(do)
+    The result goes that way, and not as the result that Dask keeps: it takes one message instead of two questions, it
+    is there before Dask says that the task is done, and it cannot be lost with a worker and then be waited for.
+    """
+    with _one_at_a_time:
+        worker = get_worker()
+        told = {"key": str(worker.get_current_task()), "worker": worker.address}
+        worker.log_event(TOPIC, told)
+        report = _reported(lambda: _ready(envelope)(task))
+        worker.log_event(TOPIC, told | {"report": pickle.dumps(report)})
 
 
 def _ready(envelope: Envelope) -> Callable[[Any], Any]:
