@@ -6,10 +6,22 @@ the largest single cost after the cryptography itself.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import NewType
 
-__all__ = ["LARGEST_CSR", "UUID_LENGTH", "CertificateDer", "DeviceRequest", "MintedPart", "Rejection", "Sec1Der"]
+__all__ = [
+    "LARGEST_CSR",
+    "NIL_UUID",
+    "UUID_LENGTH",
+    "UUID_TEXT",
+    "CertificateDer",
+    "DeviceRequest",
+    "MintedPart",
+    "Rejection",
+    "Sec1Der",
+    "is_uuid",
+]
 
 Sec1Der = NewType("Sec1Der", bytes)
 """A P-256 private key: DER of RFC 5915 `ECPrivateKey` with named curve and public key, 121 octets."""
@@ -20,8 +32,22 @@ CertificateDer = NewType("CertificateDer", bytes)
 UUID_LENGTH = 36
 """Characters of a UUID in its 8-4-4-4-12 text form (RFC 9562 section 4)."""
 
+UUID_TEXT = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+"""That form in lower case, as a regular expression, of Python's and of Arrow's RE2."""
+
+NIL_UUID = "00000000-0000-0000-0000-000000000000"
+"""The UUID that means none (RFC 9562 section 5.9): no device has it."""
+
 LARGEST_CSR = 16_384
 """Octets of a certificate signing request's PEM text; one for a device has about 500."""
+
+
+_UUID = re.compile(UUID_TEXT, re.ASCII | re.IGNORECASE)
+
+
+def is_uuid(text: str) -> bool:
+    """Whether `text` is a UUID in its 8-4-4-4-12 form, in letters of either case."""
+    return _UUID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

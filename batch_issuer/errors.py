@@ -18,6 +18,7 @@ __all__ = [
     "AuthorityError",
     "BatchIssuerError",
     "BundleError",
+    "IdentityError",
     "Interrupted",
     "LedgerError",
     "ManifestError",
@@ -68,6 +69,10 @@ class RequestError(RefusedError):
     def __init__(self, code: str, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.code = code
+
+
+class IdentityError(RefusedError):
+    """A sealed part is sealed to none of the identities that were given."""
 
 
 class OutputError(RefusedError):

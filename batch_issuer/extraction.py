@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -14,11 +13,13 @@ import pyarrow.compute as pc
 
 from batch_issuer.bundles.contents import CERTIFICATE, FILE_MODES, PRIVATE_KEY, ROOT
 from batch_issuer.bundles.directory import write_device
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.sealed import readable_format
+from batch_issuer.devices import is_uuid
 from batch_issuer.errors import BundleError, OutputError, RefusedError
+from batch_issuer.figures import listed
 from batch_issuer.files import make_directories, make_directory, sync_directory, sync_filesystem
 from batch_issuer.output.folder import BUNDLES, OutputFolder
-from batch_issuer.output.manifest import issued_rows
+from batch_issuer.output.manifest import placed_rows
 from batch_issuer.output.record import read_record
 from batch_issuer.output.rows import KEY_BROUGHT, KEY_ORIGIN_COLUMN
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from batch_issuer.bundles.contents import Bundle
+    from batch_issuer.bundles.format import BundleFormat, PasswordOf
+    from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.record import RunRecord
 
     _Places: TypeAlias = dict[str, dict[str, bool]]
@@ -36,10 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["extract"]
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_PACKED_LOCATION = re.compile(r"part-[0-9]{5,}\.(tar|parquet)")
 _BATCH = 5000
-_SHOWN = 5
 
 
 def extract(
@@ -47,6 +47,8 @@ def extract(
     device_uuids: Sequence[str] | None,
     to: Path,
     *,
+    identities: AgeIdentities | None = None,
+    passwords: PasswordOf | None = None,
     warn: Callable[[str], None],
     advance: Callable[[int], None] = lambda _: None,
 ) -> int:
@@ -58,17 +60,21 @@ def extract(
         out: the run's output folder.
         device_uuids: which devices, in either case; None for all.
         to: the folder for them; made if it is not there.
+        identities: what opens sealed bundles.
+        passwords: opens the bundles, where that takes passwords.
         warn: told what is wrong with how a bundle is stored.
         advance: told how many more are there.
 
     Raises:
         OutputError: there is no run, or its manifest is damaged.
-        RefusedError: a device is not in the run, or has a folder in `to` already.
+        RefusedError: a device is not in the run, or has a folder in `to` already; bundles are sealed and there is no
+            identity, or no right one.
         BundleError: a bundle is missing or damaged.
         OSError: `to` cannot be written.
     """
     folder = OutputFolder(out)
     record = read_record(folder.record)
+    stored = readable_format(record.format, record.seal_to, identities, passwords)
     wanted = None if device_uuids is None else _checked(device_uuids)
     places = _places(folder, record, wanted)
     if not folder.summary.exists():
@@ -80,7 +86,7 @@ def extract(
         raise OutputError(f"the folder {to} cannot be made: {error.strerror}") from None
     done = 0
     with _staging(to) as staging:
-        for bundles in _batches(_wanted_bundles(folder, record, places, warn)):
+        for bundles in _batches(_wanted_bundles(folder, stored, places, warn)):
             _write(bundles, staging, to)
             done += len(bundles)
             advance(len(bundles))
@@ -121,7 +127,7 @@ def _staging(to: Path) -> Iterator[Path]:
 def _checked(device_uuids: Sequence[str]) -> list[str]:
     lowered = [uuid.lower() for uuid in device_uuids]
     for uuid in lowered:
-        if not _UUID.fullmatch(uuid):
+        if not is_uuid(uuid):
             raise RefusedError(f"expected a UUID of 8-4-4-4-12 hexadecimal digits, got {uuid[:60]!r}")
     return list(dict.fromkeys(lowered))
 
@@ -129,16 +135,15 @@ def _checked(device_uuids: Sequence[str]) -> list[str]:
 def _places(folder: OutputFolder, record: RunRecord, wanted: list[str] | None) -> _Places:
     places: _Places = {}
     names = None if wanted is None else pa.array(wanted, pa.string())
-    for rows in issued_rows(folder, record, also=(KEY_ORIGIN_COLUMN,) if record.csr_rows else ()):
+    for rows in placed_rows(folder, record, also=(KEY_ORIGIN_COLUMN,) if record.csr_rows else ()):
         chosen = rows if names is None else rows.filter(pc.is_in(rows["device_uuid"], names))
         columns = (chosen["bundle"].to_pylist(), chosen["device_uuid"].to_pylist(), _keeps_key(chosen, record))
         for place, uuid, keeps_key in zip(*columns, strict=True):
-            places.setdefault(_location(place, uuid), {})[uuid] = keeps_key
+            places.setdefault(place.removeprefix(f"{BUNDLES}/"), {})[uuid] = keeps_key
     if wanted is not None:
         missing = sorted(set(wanted) - {uuid for found in places.values() for uuid in found})
         if missing:
-            listed = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if missing[_SHOWN:] else "")
-            raise RefusedError(f"not issued by this run: {listed}", hint="the output manifest lists what is")
+            raise RefusedError(f"not issued by this run: {listed(missing)}", hint="the output manifest lists what is")
     return places
 
 
@@ -151,18 +156,9 @@ def _keeps_key(rows: pa.Table, record: RunRecord) -> list[bool]:
     return [origin == KEY_BROUGHT for origin in rows[KEY_ORIGIN_COLUMN].to_pylist()]
 
 
-def _location(place: str, uuid: str) -> str:
-    """A manifest's `bundle` as a name below the bundles folder: nothing that leads elsewhere is believed."""
-    location = place.removeprefix(f"{BUNDLES}/")
-    if not _UUID.fullmatch(uuid) or not (location == uuid or _PACKED_LOCATION.fullmatch(location)):
-        raise OutputError(f"the output manifest names a bundle that cannot be: {place!r} for {uuid!r}")
-    return location
-
-
 def _wanted_bundles(
-    folder: OutputFolder, record: RunRecord, places: _Places, warn: Callable[[str], None]
+    folder: OutputFolder, stored: BundleFormat, places: _Places, warn: Callable[[str], None]
 ) -> Iterator[Bundle]:
-    stored = bundle_format(record.format)
     for location, uuids in places.items():
         left = dict(uuids)
         for bundle in stored.read(folder.bundles, location):

@@ -21,6 +21,8 @@ GOALS = {
         Limit("core", "of_floor", 0.74),
         Limit("parquet", "of_floor", 0.70),
         Limit("tar", "of_floor", 0.60),
+        Limit("parquet sealed", "of_unsealed", 0.95),
+        Limit("tar sealed", "of_unsealed", 0.95),
         Limit("dir", "of_bare_loop", 0.80),
         Limit("parquet", "parent_cpu_share", 0.06, at_most=True),
         Limit("tar", "parent_cpu_share", 0.06, at_most=True),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from batch_issuer.benchmark.figures import C_SIGN, C_SIGN_COPY, FLOOR, summarise
-from batch_issuer.benchmark.loops import FloorLoop
-from batch_issuer.benchmark.rounds import USUAL_PART, Plan, measure_rounds, names_of
+from batch_issuer.benchmark.figures import C_SIGN, C_SIGN_COPY, FLOOR, P12, P12_LOOP, P12_RANDOM, summarise
+from batch_issuer.benchmark.loops import FloorLoop, P12Loop
+from batch_issuer.benchmark.rounds import P12_SHARE, USUAL_PART, Plan, measure, measure_rounds, names_of
 from batch_issuer.benchmark.runs import Run, issued, run_program, verify_figures
 from batch_issuer.benchmark.together import rate_together
 from batch_issuer.benchmark.token import token_workload, what_lacks
+from batch_issuer.bundles.p12 import KDF_ROUNDS
 from benchmarks.handshakes import handshake_round
 
 if TYPE_CHECKING:
@@ -24,8 +25,14 @@ __all__ = ["FORMATS", "KINDS", "Scale", "Section", "measure_sections"]
 
 FORMATS = ("parquet", "tar", "dir")
 
-KINDS = ("rates", "growth", "shell", "verify", "handshakes", "hsm")
+RATED = ("parquet", "parquet sealed", "tar", "tar sealed", "dir")
+"""The formats whose rates are measured, sealed ones beside those that are not."""
+
+KINDS = ("rates", "growth", "shell", "verify", "handshakes", "hsm", "p12")
 """What `--only` may name."""
+
+P12_ROUNDS = (10_000, 100_000, 600_000)
+"""Rounds of PBKDF2 beside those that are used; the last are OWASP's."""
 
 _SHELL_DEVICES = 1000
 
@@ -90,13 +97,14 @@ def measure_sections(
     if "rates" in kinds:
         for workers in scale.workers:
             tell(f"rates with {workers} processes")
-            plan = Plan(scale.devices, scale.rounds, workers, names_of(FORMATS))
+            plan = Plan(scale.devices, scale.rounds, workers, names_of(RATED))
             yield f"rates-{workers}", Section(asdict(plan), measure_rounds(workload, plan, tell))
     others = {
         "growth": _growth_round,
         "shell": _shell_round,
         "verify": _verify_round,
         "handshakes": handshake_round,
+        "p12": _p12_round,
     }
     for name in (kind for kind in kinds if kind in others):
         rounds = []
@@ -152,6 +160,19 @@ def _verify_round(workload: Workload, scale: Scale) -> Round:
     for kind in FORMATS:
         with issued(workload, Run(kind, max(1, scale.devices // 2), workers)) as (out, _):
             one[kind] = verify_figures(workload, out, workers)
+    return one
+
+
+def _p12_round(workload: Workload, scale: Scale) -> Round:
+    """PKCS#12 with both kinds of passwords beside its bare loop, and that loop with more rounds of PBKDF2."""
+    workers = scale.workers[-1]
+    plan = Plan(scale.devices, 1, workers, (P12_LOOP, P12, P12_RANDOM))
+    one: Round = {name: measure(workload, plan, name, {}) for name in plan.names}
+    for rounds in P12_ROUNDS:
+        devices = max(workers, scale.devices // P12_SHARE * KDF_ROUNDS // rounds)
+        one[f"{rounds:,} rounds"] = {
+            "devices_per_second": rate_together(P12Loop(workload.issuer, rounds), devices, workers)
+        }
     return one
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from batch_issuer.benchmark.figures import P12, P12_LOOP, P12_RANDOM, SEALED
 from batch_issuer.benchmark.report import machine_lines
 from benchmarks.handshakes import PROBE, S_TIME
 
@@ -29,7 +30,9 @@ LABELS = {
     "floor": "the floor: key generation and signature",
     "core": "the core: keys, certificates, manifest rows, no files",
     "parquet": "`parquet`, end to end",
+    "parquet sealed": "`parquet` with `--seal-to`, end to end",
     "tar": "`tar`, end to end",
+    "tar sealed": "`tar` with `--seal-to`, end to end",
     "bare loop": "the floor of `dir`: bare folders and files too",
     "dir": "`dir`, end to end",
 }
@@ -77,13 +80,18 @@ def _rates(results: Results) -> Iterator[str]:
     yield ""
     yield (
         f"{settings['devices']:,} devices, medians of {settings['rounds']} rounds; every round measures all of them, "
-        f"and ratios are taken within a round. {_dir_sentence(summaries[-1])}".rstrip()
+        f"and ratios are taken within a round. {_own_floors(summaries[-1])}".rstrip()
     )
 
 
-def _dir_sentence(summary: Summary) -> str:
+def _own_floors(summary: Summary) -> str:
     ratio = summary.get("dir", {}).get("of_bare_loop")
-    return f"`dir` reaches {ratio.median:.2f} of its own floor." if ratio else ""
+    sentences = [f"`dir` reaches {ratio.median:.2f} of its own floor."] if ratio else []
+    sealed = {name: figures["of_unsealed"].median for name, figures in summary.items() if "of_unsealed" in figures}
+    sentences += [
+        f"`{name.removesuffix(SEALED)}` keeps {kept:.2f} of its rate when sealed." for name, kept in sealed.items()
+    ]
+    return " ".join(sentences)
 
 
 def _rate(summary: Summary, name: str) -> str:
@@ -137,12 +145,24 @@ def _others(results: Results) -> Iterator[str]:
         yield f"`verify` of {section.settings['devices'] // 2:,} devices: {rates}."
     if "handshakes" in results.sections:
         yield _handshakes(results.sections["handshakes"])
+    if "p12" in results.sections:
+        yield _p12(results.sections["p12"])
     if "shell" in results.sections:
         parts = [
             f"`{name}` {figures['wall_seconds'].median:.2f} s"
             for name, figures in results.sections["shell"].summary.items()
         ]
         yield f"Shell to shell: {', '.join(parts)}."
+
+
+def _p12(section: Section) -> str:
+    rates = {name: figures["devices_per_second"].median for name, figures in section.summary.items()}
+    more = ", ".join(f"{rate:,.0f}/s at {name}" for name, rate in rates.items() if name.endswith(" rounds"))
+    return (
+        f"`p12` with {section.settings['workers'][-1]} processes: {rates[P12]:,.0f}/s by one password, "
+        f"{rates[P12_RANDOM]:,.0f}/s by one made for each device; a bare loop of key, signature and file "
+        f"{rates[P12_LOOP]:,.0f}/s, all with 2,048 rounds of PBKDF2. The loop with more: {more}."
+    )
 
 
 def _handshakes(section: Section) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import sqlite3
 import subprocess
 import tarfile
@@ -19,11 +21,18 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_private_key,
     load_pem_private_key,
+    pkcs12,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+IDENTITY = "identity.txt"
+"""What opens sealed runs; beside the run's folder, or one above."""
+
+CLEAR_KEY = (b"PRIVATE KEY-----", b"\x30\x77\x02\x01\x01\x04\x20", b"\x30\x6b\x02\x01\x01\x04\x20")
+"""How a P-256 private key shows: in PEM, in DER as SEC1 (RFC 5915 section 3), and as that within PKCS#8."""
 
 MEMBERS = {"pkey.pem", "client.pem", "root.crt", "sota.toml"}
 
@@ -38,6 +47,30 @@ class Stored:
 
 Brought: TypeAlias = "Mapping[str, bytes]"
 """Devices that brought a CSR, each with its SubjectPublicKeyInfo: these, and only these, have no private key here."""
+
+
+PASSWORD = b"correct horse battery"
+"""Of runs of format p12 that have one for all devices."""
+
+
+def listed_passwords(out: Path) -> dict[str, bytes] | None:
+    """The passwords that a run made, of the list or of the commit records; None if it makes none."""
+    record = out / "run.json"
+    if not record.exists() or json.loads(record.read_bytes())["p12_passwords"] != "device":
+        return None
+    if (out / "summary.json").exists():
+        assert (out / "p12-passwords.csv").stat().st_mode & 0o777 == 0o600
+        text = (out / "p12-passwords.csv").read_bytes()
+    else:
+        text = b"device_uuid,password\n"
+        for path in sorted((out / ".run/commits").glob("*.arrow")):
+            table = pa.ipc.open_file(path.read_bytes()).read_all()
+            text += b"".join(table.column(table.num_columns - 2).to_pylist())
+    header, *lines = text.splitlines()
+    assert header == b"device_uuid,password"
+    passwords = dict(line.split(b",") for line in lines)
+    assert len(passwords) == len(lines) == len(set(passwords.values())), "a device or a password is listed twice"
+    return {uuid.decode(): password for uuid, password in passwords.items()}
 
 
 def committed(out: Path) -> dict[str, str]:
@@ -61,8 +94,9 @@ def visible(out: Path, brought: Brought) -> dict[str, Stored]:
     """Every bundle below bundles/, each of which must be whole and of one key."""
     bundles = out / "bundles"
     found: dict[str, Stored] = {}
+    passwords = listed_passwords(out)
     for path in sorted(bundles.iterdir()) if bundles.is_dir() else []:
-        for uuid, key, certificate in _stored(path):
+        for uuid, key, certificate in _stored(path, passwords):
             assert uuid not in found, f"{uuid} is stored twice"
             assert (key is None) == (uuid in brought), f"{uuid} has a private key or none, and should not"
             ours = brought.get(uuid) or key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -74,9 +108,39 @@ def visible(out: Path, brought: Brought) -> dict[str, Stored]:
     return found
 
 
-def _stored(path: Path):  # type: ignore[no-untyped-def]
+def _opened(path: Path) -> bytes:
+    """A sealed part's content."""
+    import pyrage
+
+    above = next(folder for folder in path.parents if (folder / IDENTITY).exists())
+    identity = pyrage.x25519.Identity.from_str((above / IDENTITY).read_text())
+    opened: bytes = pyrage.decrypt(path.read_bytes(), [identity])
+    return opened
+
+
+def check_no_clear_key(out: Path) -> int:
+    """No file of a sealed run, finished or not, has a private key in the clear; returns how many were looked at."""
+    files = [path for path in out.rglob("*") if path.is_file()]
+    for path in files:
+        octets = path.read_bytes()
+        shown = [mark for mark in CLEAR_KEY if mark in octets]
+        assert not shown, f"{path} has a private key in the clear: {shown}"
+    return len(files)
+
+
+def _stored(path: Path, passwords: dict[str, bytes] | None):  # type: ignore[no-untyped-def]
+    if path.suffix == ".p12":
+        assert passwords is None or path.stem in passwords, f"{path.name} is visible, and its password is not listed"
+        assert path.stat().st_mode & 0o777 == 0o600
+        unlocked = pkcs12.load_pkcs12(path.read_bytes(), PASSWORD if passwords is None else passwords[path.stem])
+        assert unlocked.cert is not None
+        yield path.stem, unlocked.key, unlocked.cert.certificate
+        return
+    sealed = path.suffix == ".age"
+    octets = _opened(path) if sealed else None
+    path = path.with_suffix("") if sealed else path
     if path.suffix == ".tar":
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, fileobj=io.BytesIO(octets) if octets else None) as archive:
             files: dict[str, dict[str, bytes]] = {}
             for member in archive:
                 uuid, _, name = member.name.partition("/")
@@ -88,7 +152,7 @@ def _stored(path: Path):  # type: ignore[no-untyped-def]
         for uuid, entry in files.items():
             yield _pem_bundle(uuid, entry)
     elif path.suffix == ".parquet":
-        table = pq.read_table(path)
+        table = pq.read_table(io.BytesIO(octets) if octets else path)
         for row in table.to_pylist():
             key = None if row["private_key"] is None else load_der_private_key(row["private_key"], None)
             yield row["device_uuid"], key, x509.load_der_x509_certificate(row["certificate"])
@@ -128,10 +192,16 @@ def check_finished(
     )
     serials = Counter(s.certificate.serial_number for s in stored)
     assert max(keys.values()) == max(serials.values()) == 1, "a key or a serial number occurs twice"
+    passwords = listed_passwords(out)
+    assert passwords is None or list(passwords) == wanted, "the passwords are not the devices' in their order"
     known = {"run.json", "manifest.parquet", "summary.json", "bundles", "SHA256SUMS", "SHA256SUMS.sig"}
+    known |= set() if passwords is None else {"p12-passwords.csv"}
     left = {path.name for path in out.iterdir()} - known
     assert not left, f"left over: {left}"
     check_sums(out)
+
+
+UNLISTED = {"SHA256SUMS", "SHA256SUMS.sig", "p12-passwords.csv"}
 
 
 def check_staging(out: Path) -> None:
@@ -149,7 +219,7 @@ def check_sums(out: Path) -> None:
     """SHA256SUMS has the digest of every file of the run, once, and of no other."""
     lines = [line.split("  ") for line in (out / "SHA256SUMS").read_text().splitlines()]
     files = {str(path.relative_to(out)): path for path in out.rglob("*") if path.is_file()}
-    wanted = {name: sha256(path.read_bytes()).hexdigest() for name, path in files.items() if "SHA256SUMS" not in name}
+    wanted = {name: sha256(path.read_bytes()).hexdigest() for name, path in files.items() if name not in UNLISTED}
     assert len(lines) == len(wanted), "SHA256SUMS has more or fewer lines than there are files"
     assert {name: digest for digest, name in lines} == wanted, "SHA256SUMS says otherwise than the files"
 

@@ -3,8 +3,9 @@
 Usage: crash_matrix.py FORMAT PKI FOLDER [FLAW | mixed]
 
 A process of its own: it forks a child per kill, and must not have started Arrow's threads before.
-FLAW seeds a mistake, to show that the audit bites: one of `FLAWS`. With mixed, every other device brings
-a CSR.
+FLAW seeds a mistake, to show that the audit bites: one of `FLAWS`. With mixed, every other device brings a CSR. FORMAT
+may be `tar sealed` or `parquet sealed`: then no file may have a key in the clear at any kill; and `p12-random`: p12
+with a password made for each device.
 """
 
 from __future__ import annotations
@@ -49,12 +50,27 @@ class Silent:
     def end(self) -> None: ...
 
 
+SEALED = " sealed"
+
+
+def new_recipient(folder: Path) -> str:
+    """Make an identity in a folder, once; returns its recipient."""
+    import pyrage
+
+    path = folder / audit.IDENTITY
+    if not path.exists():
+        path.write_text(str(pyrage.x25519.Identity.generate()))
+    return str(pyrage.x25519.Identity.from_str(path.read_text()).to_public())
+
+
 def request(bundle_format: str, pki: Path, folder: Path, out: Path) -> RunRequest:
     return RunRequest(
         manifest=folder / "devices.csv",
         pki=pki,
         out=out,
-        format=bundle_format,
+        format=bundle_format.removesuffix(SEALED).removesuffix("-random"),
+        p12_passwords={"p12": "run", "p12-random": "device"}.get(bundle_format),
+        seal_to=(new_recipient(folder),) if bundle_format.endswith(SEALED) else (),
         workers=1,
         part_size=PART_SIZE,
         hardware_id="hw",
@@ -66,7 +82,7 @@ def request(bundle_format: str, pki: Path, folder: Path, out: Path) -> RunReques
 
 
 def run(asked: RunRequest) -> None:
-    issue(asked, Silent(), now=datetime.now(UTC))
+    issue(asked, Silent(), now=datetime.now(UTC), p12_password=lambda: audit.PASSWORD)
 
 
 def run_swept(asked: RunRequest) -> None:
@@ -142,9 +158,39 @@ def seed_summary_first() -> None:
     vars(run_module)["finish_run"] = summary_first
 
 
+def seed_stale_passwords() -> None:
+    """Make the program wrong: a part that is made anew is committed with the passwords of the attempt before."""
+    lines_of = vars(part)["password_lines"]
+
+    def stale(uuids: Any, passwords: Any) -> Any:
+        path = Path(os.environ["CRASH_MATRIX_FOLDER"]) / f"stale-{uuids[0].decode()}"
+        if not path.exists():
+            path.write_bytes(b"".join(lines_of(uuids, passwords)))
+        return path.read_bytes().splitlines(keepends=True)
+
+    vars(part)["password_lines"] = stale
+
+
+def seed_clear_first() -> None:
+    """Make the program wrong: a part is written as it is, and sealed afterwards."""
+    from batch_issuer.bundles.sealed import SealedFormat
+
+    write_sealed = SealedFormat.write
+
+    def write_clear_first(self: SealedFormat, bundles: Any, path: Path) -> Any:
+        clear = path.with_suffix("")
+        self._inner.write(bundles, clear)
+        clear.unlink()
+        return write_sealed(self, bundles, path)
+
+    setattr(SealedFormat, "write", write_clear_first)  # noqa: B010 - a method is not assigned to
+
+
 FLAWS = {
     "publish-first": seed_publish_first,
     "summary-first": seed_summary_first,
+    "stale-passwords": seed_stale_passwords,
+    "clear-first": seed_clear_first,
     "sweep-all": seed_sweep_all,
     "sweep-none": seed_sweep_none,
 }
@@ -165,6 +211,7 @@ def main() -> None:
     for at in range(100_000):
         base = folder / f"{bundle_format}-{at}"
         base.mkdir()
+        os.environ["CRASH_MATRIX_FOLDER"] = str(base)
         asked = request(bundle_format, pki, folder, base / "out")
         code = in_child(partial(killed_run, asked, at))
         if code == 0:
@@ -183,9 +230,13 @@ def _audit(code: int, asked: RunRequest, wanted: list[str], ca: x509.Certificate
 
     def resume_and_check() -> None:
         before = audit.check_interrupted(out, brought) if out.exists() else {}
+        if asked.seal_to and out.exists():
+            audit.check_no_clear_key(out)
         run_swept(asked)
         audit.check_finished(out, wanted, ca, before, brought)
         audit.check_signature(out, asked.pki)
+        if asked.seal_to:
+            audit.check_no_clear_key(out)
         audit.check_ledger(out, out.parent / "ledger")
 
     return "the audit or the resumed run failed" if in_child(resume_and_check) else None

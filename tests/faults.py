@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import batch_issuer.batch.csrs
 import batch_issuer.batch.engines
-import batch_issuer.bundles.directory
+import batch_issuer.bundles.separate
 from batch_issuer.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class FileOperations:
         for name in OPERATIONS:
             self._real[name] = getattr(os, name)
             setattr(os, name, self._wrap(name))
-        names = vars(batch_issuer.bundles.directory)
+        names = vars(batch_issuer.bundles.separate)
         real_sync = names["sync_filesystem"]
 
         def sync(fd: int) -> None:

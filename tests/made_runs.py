@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mutants import FACTORY, NOT_AFTER, NOT_BEFORE, Authority
 
 from batch_issuer.bundles.contents import PartBundles, certificate_pem
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.sealed import writable_format
 from batch_issuer.bundles.sota import SotaSettings, sota_toml
 from batch_issuer.devices import CertificateDer, MintedPart
 from batch_issuer.files import PUBLIC_MODE, write_new
@@ -124,6 +124,8 @@ def _record(authority: Authority, format_name: str, values: dict[str, Any]) -> R
         "signer": None,
         "signer_certificate": None,
         "format": format_name,
+        "p12_passwords": None,
+        "seal_to": (),
         "part_size": PART_SIZE,
         "days": 7300,
         "backdate": 3600,
@@ -172,7 +174,7 @@ def _flags(record: RunRecord, making: Making, index: int) -> list[bool]:
 
 def _store(run: MadeRun, making: Making, index: int) -> pa.Table:
     record, part, folder = run.record, run.parts[index], run.folder
-    stored = bundle_format(record.format)
+    stored = writable_format(record.format, record.seal_to)
     root = CertificateDer(run.authority.root_der)
     sota = None if record.gateway is None else _sota(record, making, index)
     bundles = making.stored(PartBundles(part.device_uuids, part.private_keys, part.certificates, root, sota))

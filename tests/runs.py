@@ -35,6 +35,11 @@ def issue_arguments(manifest: Path, pki: Path, out: Path, *more: str) -> list[st
     return [*PROGRAM, *arguments, "--hardware-id", "hw", *more]
 
 
+def format_options(name: str) -> list[str]:
+    """The options for a format; `p12-random` is p12 with a password made for each device."""
+    return ["--format", "p12", "--p12-random-passwords"] if name == "p12-random" else ["--format", name]
+
+
 def start(arguments: list[str]) -> subprocess.Popen[str]:
     """Start it as the leader of a process group of its own."""
     pipe, null = subprocess.PIPE, subprocess.DEVNULL

@@ -88,6 +88,14 @@ def test_a_limit_judges_the_median(*, bound: float, at_most: bool, holds: bool) 
     assert limit.holds(summarise(ROUNDS)) is holds
 
 
+def test_a_sealed_format_is_compared_with_itself_in_the_same_round() -> None:
+    rates = {"tar": 200.0, "tar sealed": 190.0, "parquet sealed": 100.0}
+    summary = summarise([{name: {"devices_per_second": rate} for name, rate in rates.items()}])
+    assert summary["tar sealed"]["of_unsealed"].median == 0.95
+    assert "of_unsealed" not in summary["tar"]
+    assert "of_unsealed" not in summary["parquet sealed"]
+
+
 def test_a_limit_says_the_rule_and_what_was_found() -> None:
     sentence = Limit("parquet", "of_floor", 0.9).sentence(summarise(ROUNDS))
     assert sentence == "parquet: of floor must be at least 0.90; it is 0.75 (0.70 to 0.80)"
@@ -95,6 +103,7 @@ def test_a_limit_says_the_rule_and_what_was_found() -> None:
 
 def test_each_format_is_measured_after_the_floors() -> None:
     assert names_of(("parquet", "dir", "tar")) == ("floor", "core", "parquet", "bare loop", "dir", "tar")
+    assert names_of(("p12",)) == ("floor", "core", "p12 loop", "p12", "p12 random")
 
 
 @pytest.mark.parametrize(
@@ -114,8 +123,8 @@ def test_the_devices_are_the_same_every_time() -> None:
 
 def test_the_text_shows_medians_ratios_and_the_machine() -> None:
     text = result_text(MACHINE, Plan(20_000, 3, 2, ("floor", "core")), ROUNDS)
-    assert "floor          30,000    20,000    40,000\n" in text
-    assert "parquet        24,000    14,000    30,000          0.75    5.0%\n" in text
+    assert "floor           30,000    20,000    40,000\n" in text
+    assert "parquet         24,000    14,000    30,000          0.75    5.0%\n" in text
     assert "Test CPU, 2 cores" in text
     assert "OpenSSL 4.0.3" in text
     assert "20,000 devices, 2 processes, parts of 5,000; medians of 3 rounds" in text
@@ -286,15 +295,16 @@ def bench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 def test_bench_measures_for_real(bench: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
-    result = bench("--devices", "300", "--rounds", "1", "--workers", "2", "--json")
+    formats = ("--formats", "parquet,tar,tar sealed,dir")
+    result = bench("--devices", "300", "--rounds", "1", "--workers", "2", *formats, "--json")
     assert result.returncode == 0, result.stderr
     assert result.stderr.startswith("round 1 of 1: floor ")
     found = json.loads(result.stdout)
     assert set(found) == {"machine", "plan", "summary", "rounds"}
     assert set(found["machine"]) == set(MACHINE)
     assert found["plan"]["devices"] == 300
-    assert list(found["summary"]) == ["floor", "core", "parquet", "tar", "bare loop", "dir"]
-    for kind in ("parquet", "tar", "dir"):
+    assert list(found["summary"]) == ["floor", "core", "parquet", "tar", "tar sealed", "bare loop", "dir"]
+    for kind in ("parquet", "tar", "tar sealed", "dir"):
         figures = found["rounds"][0][kind]
         assert figures["devices_per_second"] > 0
         assert figures["issue_seconds"] <= figures["run_seconds"] <= figures["wall_seconds"]
@@ -303,6 +313,7 @@ def test_bench_measures_for_real(bench: Callable[..., subprocess.CompletedProces
         assert min(figures["parent_peak_octets"], figures["worker_peak_octets"]) > 10e6
         assert found["summary"][kind]["of_floor"]["median"] > 0
     assert found["summary"]["dir"]["of_bare_loop"]["median"] > 0
+    assert found["summary"]["tar sealed"]["of_unsealed"]["median"] > 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -323,6 +334,19 @@ def test_a_token_is_measured_and_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "here").iterdir()) == []
 
 
+def test_p12_is_measured_beside_its_own_loop_and_with_more_rounds(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    with temporary_workload(tmp_path / "here") as workload:
+        [(name, section)] = measure_sections(workload, Scale(80, 1, (2,)), ("p12",), lambda _: None)
+    more = ["10,000 rounds", "100,000 rounds", "600,000 rounds"]
+    assert (name, list(section.summary)) == ("p12", ["p12 loop", "p12", "p12 random", *more])
+    assert section.summary["p12 random"]["of_p12_loop"].median > 0
+    found = some_results()
+    found.sections[name] = section
+    assert "all with 2,048 rounds of PBKDF2. The loop with more: " in tables.markdown(found)
+    assert list((tmp_path / "here").iterdir()) == []
+
+
 def test_without_softhsm_a_token_is_left_out_with_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batch_issuer.benchmark.token._MODULES", (tmp_path / "nowhere.so",))
     said: list[str] = []
@@ -336,4 +360,4 @@ def test_without_softhsm_a_token_is_left_out_with_a_word(tmp_path: Path, monkeyp
 def test_bench_refuses_an_unknown_format(bench: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     result = bench("--formats", "parquet,zip")
     assert result.returncode == 2
-    assert result.stderr == ("error: format 'zip' is not known\nhint: known formats: dir, parquet, tar\n")
+    assert result.stderr == ("error: format 'zip' is not known\nhint: known formats: dir, p12, parquet, tar\n")

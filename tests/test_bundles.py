@@ -238,7 +238,7 @@ def test_any_text_that_a_row_may_bring_comes_back_out_of_sota_toml(
 def test_an_unknown_format_is_refused_by_the_list_of_known_ones() -> None:
     with pytest.raises(RefusedError, match=r"^format 'zip' is not known$") as caught:
         format_called("zip")
-    assert caught.value.hint == "known formats: dir, parquet, tar"
+    assert caught.value.hint == "known formats: dir, p12, parquet, tar"
 
 
 def read_part(stored_as: str, bundles: Path, location: str) -> list[Bundle]:

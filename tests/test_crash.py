@@ -15,12 +15,13 @@ from random import Random
 import audit
 import pytest
 import runs
-from crash_matrix import SIGNER
+from crash_matrix import SEALED, SIGNER, new_recipient
 from cryptography import x509
 from csrs import csr_manifest, forms_of, spki_of
 from pki import make_pki
 
-FORMATS = ("dir", "tar", "parquet")
+FORMATS = ("dir", "tar", "parquet", "tar sealed", "parquet sealed")
+P12 = ("p12", "p12-random")
 RANDOM_KILLS = int(os.environ.get("BATCH_ISSUER_CHAOS", "8"))
 HERE = Path(__file__).parent
 
@@ -44,7 +45,7 @@ def matrix(bundle_format: str, pki: Path, folder: Path, *flaw: str) -> dict[str,
     return result
 
 
-@pytest.mark.parametrize("bundle_format", FORMATS)
+@pytest.mark.parametrize("bundle_format", [*FORMATS, *P12])
 def test_killed_before_every_file_operation(bundle_format: str, pki: Path, tmp_path: Path) -> None:
     """Each kill is followed by an audit, a resume and an audit: steps 1 to 5, and what lies between."""
     result = matrix(bundle_format, pki, tmp_path)
@@ -71,22 +72,36 @@ def test_the_audit_finds_an_order_that_is_wrong(flaw: str, pki: Path, tmp_path: 
     assert matrix("tar", pki, tmp_path, flaw)["failures"] != []
 
 
-@pytest.mark.parametrize("bundle_format", FORMATS)
+def test_the_audit_finds_passwords_of_an_attempt_that_was_not_committed(pki: Path, tmp_path: Path) -> None:
+    assert matrix("p12-random", pki, tmp_path, "stale-passwords")["failures"] != []
+
+
+def test_the_audit_finds_a_part_that_is_sealed_too_late(pki: Path, tmp_path: Path) -> None:
+    """The file in the clear is gone before the run goes on: only a kill in between shows it."""
+    assert matrix("tar sealed", pki, tmp_path, "clear-first")["failures"] != []
+
+
+@pytest.mark.parametrize("bundle_format", [*FORMATS, "p12-random"])
 def test_killed_at_random_instants(bundle_format: str, pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
     """The whole process group of the real program, again and again, each time resumed."""
     random = Random(bundle_format)
     manifest, lots = tmp_path / "devices.parquet", 0
-    wanted = runs.write_manifest(manifest, 4000)
+    wanted = runs.write_manifest(manifest, 1500 if bundle_format in P12 else 4000)
+    stored_as, sealed, _ = bundle_format.partition(SEALED)
+    seal = ["--seal-to", new_recipient(tmp_path)] if sealed else []
     kills, before = 0, dict[str, str]()
     out = tmp_path / "out-0"
     while kills < RANDOM_KILLS:
-        options = ["--format", bundle_format, "--part-size", "100", "--workers", "2", "--resume", "-q"]
+        kind = runs.format_options(stored_as)
+        options = [*kind, "--part-size", "100", "--workers", "2", "--resume", "-q", *seal]
         process = runs.start(runs.issue_arguments(manifest, pki, out, *options))
         time.sleep(random.uniform(0.0, 1.2))
         if process.poll() is None:
             runs.kill_group(process)
             kills += 1
             now = audit.check_interrupted(out) if out.exists() else {}
+            if sealed and out.exists():
+                audit.check_no_clear_key(out)
             assert before.items() <= now.items(), "a resumed run lost or changed what was issued"
             before = now
         else:
@@ -207,18 +222,36 @@ def test_a_finished_run_resumed_does_nothing(pki: Path, tmp_path: Path) -> None:
     assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in out.rglob("*")} == before
 
 
+STOPPING = """
+import os, signal, sys
+from batch_issuer.cli import main
+rename = os.rename
+
+def stop(*paths, **more):
+    if os.path.basename(paths[1]).startswith("manifest."):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    rename(*paths, **more)
+
+os.rename = stop
+main()
+"""
+"""The program, which stops itself where nothing but the last step of its run is left."""
+
+
 def test_the_second_of_two_runs_on_one_folder_is_refused(pki: Path, ca: x509.Certificate, tmp_path: Path) -> None:
+    """The first can neither end before the second comes nor keep it waiting, however busy the machine is."""
     manifest, out = tmp_path / "devices.parquet", tmp_path / "out"
-    wanted = runs.write_manifest(manifest, 8_000)
-    arguments = runs.issue_arguments(manifest, pki, out, "--format", "tar", "--part-size", "500")
-    first = runs.start(arguments)
-    assert runs.await_file(out / ".run/commits", first, "*.arrow")
-    os.kill(first.pid, signal.SIGSTOP)  # it goes on when the other has come and gone, however slow that is
-    second = runs.run([*arguments, "--resume"])
-    os.kill(first.pid, signal.SIGCONT)
+    wanted = runs.write_manifest(manifest, 500)
+    arguments = runs.issue_arguments(manifest, pki, out, "--format", "tar", "--part-size", "100")
+    first = runs.start([sys.executable, "-c", STOPPING, *arguments[len(runs.PROGRAM) :]])
+    assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
+    try:
+        second = runs.run([*arguments, "--resume"])
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+        _, told = first.communicate(timeout=120)
     assert second.returncode == 2
     assert second.stderr.startswith(f"error: the output folder {out} is in use by another run\n")
-    _, told = first.communicate(timeout=60)
     assert first.returncode == 0, told
     audit.check_finished(out, wanted, ca, {})
 

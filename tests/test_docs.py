@@ -166,7 +166,7 @@ def options(command: click.Command) -> Iterator[str]:
 @documents
 def test_options_exist(document: Path) -> None:
     known = {*options(cli), "--help", "-h"}
-    spans = re.findall(r"`(--?[a-z][a-z-]*)[^`\n]*`", FENCED.sub("", document.read_text()))
+    spans = re.findall(r"`(--?[a-z][a-z0-9-]*)[^`\n]*`", FENCED.sub("", document.read_text()))
     assert sorted(set(spans) - known) == []
 
 

@@ -29,12 +29,12 @@ def durability(bundle_format: str, folder: Path, *flaw: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("bundle_format", ["dir", "tar", "parquet"])
+@pytest.mark.parametrize("bundle_format", ["dir", "tar", "parquet", "tar sealed", "p12", "p12-random"])
 def test_everything_is_durable_before_it_is_visible(bundle_format: str, tmp_path: Path) -> None:
     assert durability(bundle_format, tmp_path) == []
 
 
-@pytest.mark.parametrize("bundle_format", ["dir", "tar", "parquet"])
+@pytest.mark.parametrize("bundle_format", ["dir", "tar", "parquet", "tar sealed", "p12", "p12-random"])
 def test_a_run_that_forgets_its_fsyncs_is_found(bundle_format: str, tmp_path: Path) -> None:
     found = durability(bundle_format, tmp_path, "no-fsync")
     assert any("before its commit is durable" in sentence for sentence in found)

@@ -188,10 +188,17 @@ def test_a_refusal_is_told_in_the_servers_words_made_harmless(
 def test_a_refused_token_is_a_hint_about_it(server: ApiServer, call: str, status: int) -> None:
     server.fault = lambda _: Reply(status, {"msg": "no"})
     assert failure(call, api(server)).hint == TOKEN_HINTS[status]
-    server.fault = lambda _: None
     wrong = "tok-of-somebody-else"
-    error = failure(call, api(server, wrong)) if status == 401 else None
-    assert error is None or wrong not in f"{error}{error.hint}"
+    server.fault = lambda _: Reply(status, {"msg": f"no {wrong}"})
+    error = failure(call, api(server, wrong))
+    assert (wrong in str(error), wrong in str(error.hint)) == (False, False)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_token_of_another_is_refused_and_not_shown(server: ApiServer, call: str) -> None:
+    error = failure(call, api(server, "tok-of-somebody-else"))
+    assert error.status == 401
+    assert "tok-of-somebody-else" not in f"{error}{error.hint}"
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID
 from fioctl import FIRST, MINUTES, Owner, pem
@@ -280,6 +281,20 @@ def test_a_rotated_tls_certificate_has_the_hosts_of_the_one_before(tmp_path: Pat
         owner.rotate_tls()
 
 
+def test_a_name_that_is_too_long_for_a_common_name_is_asked_for_all_the_same(tmp_path: Path) -> None:
+    """A certificate may bear what a request here would not have asked for; the next request goes by it."""
+    hosts = ["g" * 60 + ".acme.test", "gw.acme.test"]
+    with serving(tmp_path / "data") as server:
+        owner = Owner(server)
+        owner.create()
+        tls = owner.signed(owner.post(tls_csr=True)["tls-csr"], hosts=hosts)
+        owner.change({"tls-crt": pem(tls)})
+        csrs = owner.post(tls_csr=True, est_tls_csr=True)
+        assert described(csrs["tls-csr"]) == (unit("gateway", "acme"), hosts)
+        assert described(csrs["est-tls-csr"]) == (unit("gateway", "acme"), hosts[:1])
+        owner.rotate_tls()
+
+
 # What is refused
 
 
@@ -298,17 +313,21 @@ REFUSED_ROOTS: dict[str, tuple[Callable[[Owner], object], str]] = {
         lambda o: pem(o.root) * 2,
         "root-crt must hold one PEM certificate; its PEM blocks are: CERTIFICATE, CERTIFICATE",
     ),
+    "seven": (
+        lambda o: pem(o.root) * 7,
+        f"root-crt must hold one PEM certificate; its PEM blocks are: {'CERTIFICATE, ' * 4}CERTIFICATE and 2 more",
+    ),
     "base64": (
         lambda _: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         "root-crt must be a certificate as RFC 5280 has it; it is not",
     ),
     "factory": (
         lambda o: pem(Owner(o.server, "other").root),
-        "root-crt must have the factory as its one organizational unit, 'acme'; it has 'other'",
+        "root-crt must have the factory as its one organizational unit (OU), 'acme'; it has 'other'",
     ),
     "no factory": (
         lambda o: certificate(o, subject=name("Factory-CA", [])),
-        "root-crt must have the factory as its one organizational unit, 'acme'; it has none",
+        "root-crt must have the factory as its one organizational unit (OU), 'acme'; it has none",
     ),
     "leaf": (
         lambda o: certificate(o, constraints=CA_FALSE),
@@ -384,6 +403,20 @@ REFUSED_CHANGES: dict[str, tuple[Callable[[Owner], dict[str, object]], str]] = {
             "tls-crt": pem(make_certificate(name("gw", ["acme"]), p256(), o.root.subject, o.key, hosts=["gw.test"]))
         },
         "tls-crt must certify the key of a request for it by this server; it certifies another key",
+    ),
+    "tls on another curve": (
+        lambda o: {
+            "tls-crt": pem(
+                make_certificate(
+                    name("gw", ["acme"]),
+                    ec.generate_private_key(ec.SECP384R1()),
+                    o.root.subject,
+                    o.key,
+                    hosts=["gw.test"],
+                )
+            )
+        },
+        "tls-crt must certify a P-256 key; it certifies secp384r1",
     ),
     "tls of the est key": (
         lambda o: {"tls-crt": tls(o, est=True)},

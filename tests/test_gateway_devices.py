@@ -298,6 +298,51 @@ def test_two_cas_of_one_name_are_told_apart(owner: Owner) -> None:
         new_device(cas[1]).ask(owner.server, owner.root)
 
 
+def test_a_device_whose_issuer_is_written_otherwise_has_the_ca_that_tls_found(owner: Owner) -> None:
+    """OpenSSL compares names without regard to case and spaces, and whom it let in is in."""
+    server, root, second = owner.server, owner.root, owner.device_ca("fio-site-2")
+    written = owner.device_ca("FIO-Rehearsal", identifier=b"fio-rehearsal").certificate
+    assert written.subject != owner.local.certificate.subject
+    odd = Ca(written, owner.local.key)
+    owner.change({"ca-crt": pem(owner.local.certificate, second.certificate)})
+    owner.order(DISABLE, second)
+    device, late = new_device(odd), new_device(odd)
+    assert device.ask(server, root).status == 200
+    with connected(server, device.context(root)) as secure, connected(server, late.context(root)) as other:
+        assert request(secure)[0] == 200
+        owner.change({"ca-crt": pem(owner.local.certificate)})  # ends no connection but those of the CA that went
+        assert request(secure)[0] == 200
+        owner.order(DISABLE, owner.local)
+        assert request(other) == (403, f"Device({late.uuid}) cannot be registered: its device CA is disabled".encode())
+    owner.order(ENABLE, owner.local)
+    with connected(server, device.context(root)) as secure:
+        owner.order(REVOKE, owner.local)
+        assert request(secure) == (0, b"")
+
+
+def test_a_resumed_connection_has_the_ca_of_the_one_before(owner: Owner) -> None:
+    """TLS 1.2 resumes a session by its number, without the chain that was verified."""
+    server, device = owner.server, new_device(local(owner))
+    second = owner.device_ca("fio-site-2")
+    owner.change({"ca-crt": pem(owner.local.certificate, second.certificate)})
+    owner.order(DISABLE, second)
+    context = device.context(owner.root)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with connected(server, context) as secure:
+        session = secure.session
+        secure.unwrap()  # a session that does not end well is not kept
+    assert session is not None
+    with socket.create_connection(server.address, timeout=20) as plain:
+        with context.wrap_socket(plain, server_hostname="gateway", session=session) as secure:
+            assert secure.session_reused
+            assert request(secure)[0] == 200
+            owner.change({"ca-crt": pem(second.certificate)})
+            assert request(secure) == (0, b"")
+    with socket.create_connection(server.address, timeout=20) as plain, pytest.raises(ssl.SSLError):
+        with context.wrap_socket(plain, server_hostname="gateway", session=session) as secure:
+            request(secure)
+
+
 def test_a_revoked_ca_lets_no_device_in(owner: Owner) -> None:
     device = new_device(local(owner))
     assert device.ask(owner.server, owner.root).status == 200

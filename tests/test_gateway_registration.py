@@ -16,17 +16,32 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import fioctl
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
+from fioctl import Owner
 from gateways import serving
 from hypothesis import given
 from hypothesis import strategies as st
 from judges import openssl_accepts
-from pki import CA_TRUE, CLIENTS, EXPIRED, NOT_YET, SERVERS, VALID, key_pem, make_certificate, make_pki, name, p256
+from pki import (
+    CA_TRUE,
+    CLIENTS,
+    EXPIRED,
+    NOT_YET,
+    SERVERS,
+    VALID,
+    key_pem,
+    make_ca_dir,
+    make_certificate,
+    make_pki,
+    name,
+    p256,
+)
 
 from batch_issuer.authority.revocation import DISABLED, make_crl
 from batch_issuer.authority.root import load_root
@@ -390,6 +405,40 @@ def test_without_the_key_it_signs_nothing(pki: Path, tmp_path: Path) -> None:
         assert everything(server)[0] == {"devices": [], "total": 0, "next": None}
 
 
+def test_the_newest_online_ca_that_may_signs(tmp_path: Path) -> None:
+    """Not the newest, when that is disabled; not one that was taken away; and who may not is said when none may."""
+    with serving(tmp_path / "data") as server:
+        owner = Owner(server)
+        owner.create(local=False)
+        first = owner.get()["ca-crt"]
+        second = fioctl.pem(owner.signed(owner.post(ca_csr=True)["ca-csr"]))
+        owner.change({"ca-crt": first + second})
+        cas = [x509.load_pem_x509_certificate(text.encode()) for text in (first, second)]
+
+        def signer() -> x509.Certificate | str:
+            answer = server.ask("POST", "/ota/devices/", body(new_uuid()))
+            if answer.status != 201:
+                return f"{answer.status} {answer.msg}"
+            chained = x509.load_pem_x509_certificates(answer.json["client.chained"].encode())
+            chained[0].verify_directly_issued_by(chained[1])
+            return chained[1]
+
+        def order(reason: x509.ReasonFlags, ca: x509.Certificate) -> None:
+            owner.change({"ca-revoke-crl": owner.crl({ca.serial_number: reason})})
+
+        assert signer() == cas[1]
+        order(x509.ReasonFlags.certificate_hold, cas[1])
+        assert signer() == cas[0]
+        order(x509.ReasonFlags.certificate_hold, cas[0])
+        assert signer() == "503 online-ca is disabled or not trusted any more, so it signs for no new device"
+        order(x509.ReasonFlags.remove_from_crl, cas[1])
+        assert signer() == cas[1]
+        order(x509.ReasonFlags.privilege_withdrawn, cas[1])
+        assert signer() == "503 online-ca is disabled or not trusted any more, so it signs for no new device"
+        order(x509.ReasonFlags.remove_from_crl, cas[0])
+        assert signer() == cas[0]
+
+
 def test_before_the_factory_is_set_up_nothing_is_signed(tmp_path: Path) -> None:
     with serving(tmp_path / "data") as server:
         for path in ("/sign", "/ota/devices/"):
@@ -415,6 +464,21 @@ def test_a_disabled_ca_registers_no_new_device(tmp_path: Path) -> None:
         answer = server.ask("PUT", "/ota/devices/", {"client.pem": leaf(new_uuid(), pki)})
         message = f"client.pem is signed by the device CA with the serial number {serial}, which is disabled"
         refused(server, answer, 403, message)
+        assert everything(server)[0] == {"devices": [], "total": 0, "next": None}
+
+
+def test_a_ca_out_of_its_time_registers_no_new_device(tmp_path: Path) -> None:
+    """Nor is a device of it created ahead: TLS would not let it in."""
+    pki = make_ca_dir(tmp_path / "pki", ca_window=EXPIRED)
+    with serving(tmp_path / "data", pki=pki) as server:
+        answer = server.ask("POST", "/sign", body(new_uuid()))
+        assert (answer.status, answer.msg[:26]) == (503, "local-ca was valid until 2")
+        for window in (VALID, EXPIRED):
+            answer = server.ask("PUT", "/ota/devices/", {"client.pem": leaf(new_uuid(), pki, window=window)})
+            said = (
+                "the device CA of client.pem was valid until 2" if window == VALID else "client.pem was valid until 2"
+            )
+            assert (answer.status, answer.msg[: len(said)]) == (400, said)
         assert everything(server)[0] == {"devices": [], "total": 0, "next": None}
 
 
@@ -552,6 +616,11 @@ def test_the_list_its_pages_and_filters(tmp_path: Path, pki: Path) -> None:
         assert listed(server, "/ota/devices/?group=thirds&limit=2") == ["dev-000", "dev-003", "dev-006"]
         assert listed(server, "/ota/devices/?name_ilike=DEV-00_") == names
         assert listed(server, "/ota/devices/?name_ilike=%2503") == ["dev-003"]
+        path = f"/ota/devices/{known[5]}/?by-uuid=1"
+        assert server.ask("PATCH", path, {"name": "Pümp STRASSE"}).status == 200
+        for pattern in ("p%C3%BCmp%25", "P%C3%9CMP%20stra%C3%9Fe", "%25_STRASSE"):
+            assert listed(server, f"/ota/devices/?name_ilike={pattern}") == ["Pümp STRASSE"]
+        assert server.ask("PATCH", path, {"name": "dev-005"}).status == 200
         assert listed(server, "/ota/devices/?name_ilike=dev%5C_%25") == []
         assert listed(server, "/ota/devices/?name_ilike=dev*") == []
         refused(server, server.ask("GET", "/ota/devices/?factory=b"), 404, "there is no factory 'b' here")
@@ -564,6 +633,21 @@ def test_the_list_its_pages_and_filters(tmp_path: Path, pki: Path) -> None:
             "page=%D9%A3": "page must be a number from 1 to 1000000000; it is '\u0663'",
         }.items():
             refused(server, server.ask("GET", f"/ota/devices/?{query}"), 400, message)
+
+
+@pytest.mark.parametrize("host", ["[", "a b", "x:99999", "x:y", "[::1", "x/y", "u@x"])
+def test_a_host_that_is_none_has_no_next_page(tmp_path: Path, pki: Path, host: str) -> None:
+    """Clients go where `next` leads, so without a host to lead to there is no list."""
+    with factory_with(tmp_path, pki, 2) as (server, _):
+        answer = server.ask("GET", "/ota/devices/?limit=1", headers={"Host": host})
+        refused(
+            server, answer, 400, "the header Host must be a host with or without a port, for where the next page is"
+        )
+        assert server.ask("GET", "/ota/devices/?limit=2", headers={"Host": host}).status == 200
+        for good in ("gw_1.acme.test:80", "[::1]:8080"):
+            following = server.ask("GET", "/ota/devices/?limit=1", headers={"Host": good}).json["next"]
+            assert following == f"http://{good.removesuffix(':80')}/ota/devices/?limit=1&page=2"
+        assert "error:" not in server.errors
 
 
 def test_what_a_device_is_shown_as(server: Serving, pki: Path) -> None:

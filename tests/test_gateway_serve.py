@@ -21,7 +21,7 @@ from fioctl import Owner
 from gateways import PATIENCE, TOKEN, command, serving, start
 from handshakes import Ca, anybody, ask, ca_of, connected, new_device
 from judges import run
-from pki import NOW, make_ca_dir, make_pki
+from pki import EXPIRED, NOT_YET, NOW, SERVERS, VALID, make_ca_dir, make_certificate, make_pki, name, p256
 
 from batch_issuer.ceremony.create import create_pki
 
@@ -244,6 +244,24 @@ def test_a_kill_between_the_requests_and_the_certificates_loses_no_key(tmp_path:
 # What is refused at the start
 
 
+def test_a_key_that_is_gone_is_said(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as server:
+        Owner(server).create()
+    [key] = (tmp_path / "data/keys").glob("tls-*.key")
+    kept = key.read_bytes()
+    replace(key, b"nothing")
+    said = "error: the gateway's certificate, key or device CAs cannot be used: OpenSSL says "
+    assert refusal(tmp_path / "data")[0].startswith(said)
+    replace(key, None)
+    assert refusal(tmp_path / "data") == [
+        f"error: the key of the gateway's certificate, tls-crt, cannot be read: {key}: No such file or directory",
+        "hint: put the file back, or begin anew in another --data: the key was made here and is nowhere else",
+    ]
+    replace(key, kept)
+    with serving(tmp_path / "data") as server:
+        assert server.gateway is not None
+
+
 def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -384,6 +402,18 @@ def test_a_directory_without_a_bundle_trusts_what_lies_in_it(tmp_path: Path) -> 
         assert new_device(ca_of(pki)).ask(server, root).status == 200
 
 
+def test_a_list_of_revocations_counts_beside_a_full_bundle(tmp_path: Path) -> None:
+    """A directory whose `ca-crt` a kill has kept from following its `ca-crl`: who is revoked is let in by none."""
+    pki = make_pki(tmp_path / "pki")
+    root, full = certificate(pki / "factory_ca.pem"), (pki / "ca-crt").read_bytes()
+    assert run("ca", "revoke-device-ca", pki, "--ca-file", "local-ca.pem").code == 0
+    replace(pki / "ca-crt", full)
+    with serving(tmp_path / "data", "acme", TOKEN, pki) as server:
+        assert server.ask("GET", CERTS).json["ca-crt"] == (pki / "online-crt").read_text()
+        with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
+            new_device(ca_of(pki)).ask(server, root)
+
+
 def test_a_directory_with_another_factorys_ca_is_refused(tmp_path: Path) -> None:
     pki = make_pki(tmp_path / "pki")
     (pki / "ca-crt").unlink()
@@ -424,8 +454,32 @@ def test_a_directory_that_is_none_is_refused(tmp_path: Path) -> None:
     pki = make_pki(tmp_path / "pki")
     replace(pki / "gateway/tls.key", (other / "gateway/tls.key").read_bytes())
     assert refusal(tmp_path / "data", pki=pki) == [f"error: {pki}/gateway has no tls.key that belongs to tls-crt"]
+    for odd, said in odd_servers(pki, other).items():
+        replace(pki / "tls-crt", odd)
+        [line] = refusal(tmp_path / "data", pki=pki)[:1]
+        assert line.startswith(f"error: tls-crt {said}")
     replace(pki / "ca-crl", b"nothing")
     assert refusal(tmp_path / "data", pki=pki) == ["error: ca-crl must be one PEM X509 CRL; its PEM blocks are: none"]
+
+
+def odd_servers(pki: Path, other: Path) -> dict[bytes, str]:
+    """Certificates of a server that is none of the directory's now, and what is said of them."""
+    root, stranger = ca_of(pki, "factory_ca"), ca_of(other, "factory_ca")
+    cases = {"was valid until ": (root, EXPIRED), "is not valid before ": (root, NOT_YET), "must be": (stranger, VALID)}
+    return {
+        make_certificate(
+            name("gw", ("acme",)),
+            p256(),
+            by.certificate.subject,
+            by.key,
+            window=window,
+            constraints=None,
+            usage=("digital_signature",),
+            purposes=SERVERS,
+            hosts=("gw.example.com",),
+        ).public_bytes(Encoding.PEM): said
+        for said, (by, window) in cases.items()
+    }
 
 
 def test_a_device_ca_key_that_cannot_be_used_is_only_warned_of(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,7 +19,9 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from gateways import serving
+from handshakes import Ca, Device, ca_of, new_device
 from judges import csv_bytes, issue, openssl_accepts
 from pki import EXPIRED, SERVERS, key_pem, make_ca_dir, make_certificate, make_openssl_pki, make_pki, name, p256
 
@@ -28,6 +30,8 @@ from batch_issuer.gateway.scripts import SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pki import Extensions
 
     Judge: TypeAlias = Callable[..., list[str]]
 
@@ -367,3 +371,67 @@ def test_an_independent_gateway(work: Path, program: Path) -> None:
         with pytest.raises(ssl.SSLCertVerificationError):
             ask(port, foreign / "factory_ca.pem", bundle)
         assert ask(port, root, bundle) == (200, UUID)
+
+
+def _identifier(**changes: object) -> Extensions:
+    values = {"key_identifier": b"\x17" * 20, "authority_cert_issuer": None, "authority_cert_serial_number": None}
+    return [(x509.AuthorityKeyIdentifier(**(values | changes)), False)]  # type: ignore[arg-type]
+
+
+def _odd_devices(pki: Path) -> dict[str, Device]:
+    """Devices of the directory, whose device CAs become more by this: what is odd, to the device."""
+    root, ca = ca_of(pki, "factory_ca"), ca_of(pki)
+    keys = [p256() for _ in range(2)]
+    subjects = (ca.certificate.subject, name("fio-any", ("acme",)))
+    purposes = ((), (ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,))
+    twin, anybody = (
+        make_certificate(
+            subject, key, root.certificate.subject, root.key, key_identifier=bytes([place]) * 20, purposes=purpose
+        )
+        for place, (subject, key, purpose) in enumerate(zip(subjects, keys, purposes, strict=True))
+    )
+    for more in (twin, anybody):
+        with (pki / "ca-crt").open("ab") as file:
+            file.write(more.public_bytes(Encoding.PEM))
+    own = ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    elsewhere = {"authority_cert_issuer": [x509.DirectoryName(subjects[1])], "authority_cert_serial_number": 7}
+    netscape = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.16.840.1.113730.1.1"), bytes.fromhex("03020640"))
+    right = [(x509.AuthorityKeyIdentifier(own, None, None), False)]
+    [common_name] = ca.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    other_case = make_certificate(
+        name(str(common_name.value).upper(), ("acme",)), ca.key, subjects[0], ca.key, key_identifier=own
+    )
+    return {
+        "another key": new_device(ca, extensions=_identifier()),
+        "another issuer": new_device(ca, extensions=_identifier(key_identifier=own, **elsewhere)),
+        "no identifier": new_device(Ca(twin, keys[0]), extensions=[]),
+        "any purpose": new_device(ca, purposes=(ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,)),
+        "a CA for any purpose": new_device(Ca(anybody, keys[1])),
+        "no signatures": new_device(ca, usage=("key_encipherment",)),
+        "a server by Netscape's type": new_device(ca, extensions=[*right, (netscape, False)]),
+        "an issuer in other letters": new_device(Ca(other_case, ca.key)),
+    }
+
+
+@pytest.mark.parametrize("by", ["go", "stand-in"])
+def test_where_the_stand_in_and_go_are_not_of_one_mind(tmp_path: Path, by: str, request: pytest.FixtureRequest) -> None:
+    """The list in the documentation of the stand-in's TLS: it is stricter in all of them but the last."""
+    pki = make_pki(tmp_path / "pki")
+    devices = {"nothing": new_device(ca_of(pki))} | _odd_devices(pki)
+    let_in = {"nothing"} | ({"an issuer in other letters"} if by == "stand-in" else devices.keys())
+    with ExitStack() as stack:
+        if by == "go":
+            port = stack.enter_context(gateway(request.getfixturevalue("program"), pki))
+            let_in -= {"an issuer in other letters"}
+        else:
+            port = stack.enter_context(serving(tmp_path / "data", pki=pki)).address[1]
+        found = set()
+        for odd, device in devices.items():
+            bundle = tmp_path / odd
+            bundle.mkdir()
+            (bundle / "client.pem").write_bytes(device.certificate.public_bytes(Encoding.PEM))
+            (bundle / "pkey.pem").write_bytes(key_pem(device.key))
+            with suppress(ssl.SSLError, ConnectionError):
+                assert ask(port, pki / "factory_ca.pem", bundle)[0] == 200
+                found.add(odd)
+    assert found == let_in

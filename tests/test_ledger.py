@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -470,14 +472,54 @@ def test_public_keys_are_found_once_they_are_issued(ledger: Ledger) -> None:
     assert len(ledger.keys(key[16:] + UUIDS[5].encode()[:16]).values) == 0
 
 
+def listed(ran: Ran) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(ran.out)))
+
+
+def test_certificates_are_listed_for_a_revocation_list() -> None:
+    """Every certificate of the devices that were asked for, of any run, and no other."""
+    assert issue(csv_bytes(UUIDS[:4]), *LEDGER, "--out", "first").code == 0
+    assert issue(csv_bytes(UUIDS[2:]), *LEDGER, "--reissue").code == 0
+    Path("stolen.csv").write_bytes(csv_bytes([UUIDS[2].upper(), UUIDS[6], UUIDS[6]]))
+    ran = run("ledger", "certificates", *LEDGER, "--devices", "stolen.csv")
+    issued = {
+        out: {row["device_uuid"]: row for row in csv_rows(Path(out, "manifest.csv"))} for out in ("first", "issued")
+    }
+    expected = [issued["first"][UUIDS[2]], issued["issued"][UUIDS[2]], issued["issued"][UUIDS[6]]]
+    names = ("device_uuid", "serial_number", "public_key_sha256")
+    assert ran.code == 0
+    assert [tuple(row[name] for name in names) for row in listed(ran)] == [
+        tuple(row[n] for n in names) for row in expected
+    ]
+    assert {(row["ca_name"], row["production"]) for row in listed(ran)} == {("local-ca", "false")}
+    everything = run("ledger", "certificates", *LEDGER)
+    assert sorted(row["serial_number"] for row in listed(everything)) == sorted(row["serial_number"] for row in rows())
+
+
+def test_what_is_held_is_no_certificate_and_what_is_unknown_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted_run(monkeypatch, csv_bytes(UUIDS), *LEDGER)
+    Path("stolen.csv").write_bytes(csv_bytes([UUIDS[0], UUIDS[6], MORE[0]]))
+    ran = run("ledger", "certificates", *LEDGER, "--devices", "stolen.csv")
+    assert (ran.code, [row["device_uuid"] for row in listed(ran)]) == (3, [UUIDS[0]])
+    unknown = [
+        f"ledger-unknown: row {row}, column 'device_uuid': {uuid} was issued by no run"
+        for row, uuid in ((2, UUIDS[6]), (3, MORE[0]))
+    ]
+    assert ran.err == "\n".join([*unknown, "error: 2 devices were issued by no run of factory.ledger\n"])
+    for content, code in ((b"device_uuid\nx\n", 3), (b"", 2), (b"name\nx\n", 2)):
+        Path("stolen.csv").write_bytes(content)
+        assert run("ledger", "certificates", *LEDGER, "--devices", "stolen.csv").code == code
+    assert run("ledger", "certificates", *LEDGER, "--devices", "none.csv").code == 2
+
+
 def test_octets_of_two_neighbours_are_no_device(ledger: Ledger) -> None:
     number = ledger.reserve(made_run(1), [part(0, *UUIDS[:3])], seen=0)
     ledger.record(number, issued_part(0, *UUIDS[:3]), "now")
     between = octets(*UUIDS[:2])[8:24].hex()
     uuid = f"{between[:8]}-{between[8:12]}-{between[12:16]}-{between[16:20]}-{between[20:]}"
-    assert ledger.entries(uuid) == []
+    assert list(ledger.entries(octets(uuid))) == []
     assert len(ledger.devices(octets(uuid)).values) == 0
-    assert [entry.device_uuid for entry in ledger.entries(UUIDS[1])] == [UUIDS[1]]
+    assert [entry.device_uuid for entry in ledger.entries(octets(UUIDS[1]))] == [UUIDS[1]]
 
 
 def test_whoever_looks_first_and_holds_second_is_refused(ledger: Ledger, other: Ledger) -> None:
@@ -529,7 +571,7 @@ def test_recording_is_idempotent_and_of_the_devices_that_are_held(ledger: Ledger
     number = ledger.reserve(made_run(1), [part(0, *UUIDS[:3])], seen=0)
     for when in ("then", "later"):
         ledger.record(number, issued_part(0, *UUIDS[:3]), when)
-    assert {entry.issued for entry in ledger.entries(UUIDS[0])} == {"then"}
+    assert {entry.issued for entry in ledger.entries(octets(UUIDS[0]))} == {"then"}
     for wrong in (issued_part(1, *UUIDS[:3]), issued_part(0, *UUIDS[1:4])):
         with pytest.raises(LedgerError, match=rf"does not hold part {wrong.part} of this run with its devices$"):
             ledger.record(number, wrong, "now")

@@ -580,7 +580,7 @@ def test_parts_that_changed_places_are_found(server: ApiServer) -> None:
     [
         ("bundles/part-00000.tar", "bundles/../../v.tar", "the output manifest names a bundle that cannot be"),
         ("1,", "99,", "the output manifest has a row that cannot be"),
-        (UUIDS[0], "../../etc", "the output manifest has a row that cannot be"),
+        (UUIDS[0], "../../etc", "the output manifest names a bundle that cannot be"),
         ("row,", "line,", "manifest.csv is missing or damaged"),
     ],
 )

@@ -16,8 +16,9 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from batch_issuer.authority.layout import pem_labels, read_file
-from batch_issuer.authority.names import printable, text_fault
+from batch_issuer.authority.names import printable, text_fault, unit_fault
 from batch_issuer.errors import AuthorityError
+from batch_issuer.figures import listed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -82,8 +83,7 @@ def parse_certificate(text: bytes, what: str) -> x509.Certificate:
     """
     labels = pem_labels(text)
     if labels != ["CERTIFICATE"]:
-        found = ", ".join(labels) or "none"
-        raise AuthorityError(f"{what} must hold one PEM certificate; its PEM blocks are: {found}")
+        raise AuthorityError(f"{what} must hold one PEM certificate; its PEM blocks are: {listed(labels)}")
     try:
         with warnings.catch_warnings():
             # What the library only deprecates (a serial number of zero or less, say), others refuse to read.
@@ -208,12 +208,12 @@ def factory_of(file: str, certificate: x509.Certificate, root_file: str, root: x
         AuthorityError: there is not exactly one, the root has another, or it is not fit for a name.
     """
     units, above = organizational_units(certificate), organizational_units(root)
-    if len(units) != 1:
-        raise AuthorityError(f"{file} must have the factory as its one organizational unit (OU); it has {len(units)}")
+    if fault := unit_fault(units):
+        raise AuthorityError(f"{file} {fault}")
     if fault := text_fault(units[0]):
         raise AuthorityError(f"{file}'s organizational unit, the factory's name, {fault}: {units[0]!r}")
     if above and above != units:
-        expected = ", ".join(map(repr, above))
+        expected = listed(map(repr, above))
         raise AuthorityError(
             f"{file} must have the organizational unit of {root_file}, {expected}; it has {units[0]!r}",
             hint="a factory's root and device CAs all bear the factory's name",

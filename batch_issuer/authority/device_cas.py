@@ -11,6 +11,7 @@ from batch_issuer.authority import checks
 from batch_issuer.authority.layout import backup_of, pem_labels, read_file
 from batch_issuer.authority.revocation import DISABLED, read_revocations
 from batch_issuer.errors import AuthorityError
+from batch_issuer.figures import listed
 
 if TYPE_CHECKING:
     from batch_issuer.authority.layout import PkiDirectory
@@ -36,7 +37,7 @@ def read_device_cas(
     """
     labels = set(pem_labels(text))
     if labels != {"CERTIFICATE"}:
-        found = ", ".join(sorted(labels)) or "none"
+        found = listed(sorted(labels))
         raise AuthorityError(f"{what} must hold PEM certificates and nothing else; its PEM blocks are: {found}")
     *blocks, rest = text.split(_END)
     if pem_labels(rest):

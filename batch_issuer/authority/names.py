@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import TYPE_CHECKING
 
-__all__ = ["LONGEST_HOST", "LONGEST_TEXT", "host_fault", "printable", "text_fault"]
+from batch_issuer.figures import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["LONGEST_HOST", "LONGEST_TEXT", "host_fault", "printable", "text_fault", "unit_fault"]
 
 LONGEST_TEXT = 64
 """Characters of a common name or an organizational unit: ub-common-name, ub-organizational-unit-name (RFC 5280 A.1)."""
@@ -32,6 +38,21 @@ def text_fault(text: str) -> str | None:
     if not unicodedata.is_normalized("NFC", text):
         return "must be in Unicode normalization form C; it is not"
     return None
+
+
+def unit_fault(units: Sequence[str], factory: str | None = None) -> str | None:
+    """Why organizational units do not name a factory, or None if they do.
+
+    Args:
+        units: those of a subject.
+        factory: which one it must be; None for any.
+    """
+    if len(units) == 1 and factory in (None, units[0]):
+        return None
+    rule = "must have the factory as its one organizational unit (OU)"
+    return (
+        f"{rule}; it has {len(units)}" if factory is None else f"{rule}, {factory!r}; it has {listed(map(repr, units))}"
+    )
 
 
 def printable(text: str) -> str:

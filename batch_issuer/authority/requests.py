@@ -5,7 +5,6 @@ A CA takes a request's public key and, where policy allows it, its subject; neve
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -17,15 +16,14 @@ from cryptography.x509.oid import NameOID
 
 from batch_issuer import profiles
 from batch_issuer.authority.layout import pem_labels
-from batch_issuer.authority.names import text_fault
-from batch_issuer.devices import LARGEST_CSR
+from batch_issuer.authority.names import text_fault, unit_fault
+from batch_issuer.devices import LARGEST_CSR, NIL_UUID, is_uuid
 from batch_issuer.errors import RequestError
+from batch_issuer.figures import listed
 
 __all__ = ["DeviceIdentity", "check_device_request", "check_factory", "read_request", "request_key"]
 
 _LABELS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-_NIL = "00000000-0000-0000-0000-000000000000"
 _EXTENSION_REQUEST = x509.ObjectIdentifier("1.2.840.113549.1.9.14")
 _STRINGS = (_ASN1Type.UTF8String, _ASN1Type.PrintableString)
 _UNREADABLE = (
@@ -66,7 +64,7 @@ def read_request(text: bytes | str, what: str) -> x509.CertificateSigningRequest
         raise RequestError("csr-unreadable", f"{what} must have at most {LARGEST_CSR} octets; it has {len(octets)}")
     labels = pem_labels(octets)
     if len(labels) != 1 or labels[0] not in _LABELS:
-        found = ", ".join(labels) or "none"
+        found = listed(labels)
         raise RequestError("csr-unreadable", f"{what} must be one PEM CERTIFICATE REQUEST; its PEM blocks are: {found}")
     try:
         csr = x509.load_pem_x509_csr(octets)
@@ -104,12 +102,8 @@ def check_factory(csr: x509.CertificateSigningRequest, factory: str, what: str) 
 
 def _check_units(subject: x509.Name, factory: str, what: str) -> None:
     units = [str(unit.value) for unit in subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)]
-    if units != [factory]:
-        found = ", ".join(map(repr, units)) or "none"
-        raise RequestError(
-            "csr-factory",
-            f"{what} must have the factory as its one organizational unit (OU), {factory!r}; it has {found}",
-        )
+    if fault := unit_fault(units, factory):
+        raise RequestError("csr-factory", f"{what} {fault}")
 
 
 def check_device_request(csr: x509.CertificateSigningRequest, *, factory: str, what: str) -> DeviceIdentity:
@@ -129,8 +123,8 @@ def check_device_request(csr: x509.CertificateSigningRequest, *, factory: str, w
     subject = csr.subject  # parsed anew each time that it is asked for
     _check_units(subject, factory, what)
     names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if len(names) != 1 or not _UUID.fullmatch(uuid := str(names[0].value)) or uuid == _NIL:
-        found = ", ".join(repr(str(name.value)[:64]) for name in names) or "none"
+    if len(names) != 1 or not is_uuid(uuid := str(names[0].value)) or uuid == NIL_UUID:
+        found = listed(repr(str(name.value)) for name in names)
         raise RequestError("csr-uuid", f"{what} must have a UUID as its one common name (CN); it has {found}")
     _check_attributes(subject, what)
     _check_extensions(csr, what)

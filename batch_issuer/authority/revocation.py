@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from batch_issuer.authority.checks import UNREADABLE, find_extension, p256_key
 from batch_issuer.authority.layout import pem_labels, read_file
 from batch_issuer.errors import AuthorityError
+from batch_issuer.figures import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,7 +97,7 @@ def parse_crl(text: bytes, root: x509.Certificate, what: str) -> Revocations:
     """
     labels = pem_labels(text)
     if labels != ["X509 CRL"]:
-        found = ", ".join(labels) or "none"
+        found = listed(labels)
         raise AuthorityError(f"{what} must be one PEM X509 CRL; its PEM blocks are: {found}")
     try:
         crl = x509.load_pem_x509_crl(text)

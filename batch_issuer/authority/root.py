@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from batch_issuer.authority import checks
 from batch_issuer.authority.layout import PkiDirectory
+from batch_issuer.authority.names import unit_fault
 from batch_issuer.authority.signers import SigningKey, check_pair
 from batch_issuer.authority.tokens import ROOT_LABEL, find_key
 from batch_issuer.errors import AuthorityError
@@ -73,8 +74,8 @@ def root_factory(file: str, root: x509.Certificate) -> str:
         AuthorityError: there is not exactly one.
     """
     units = checks.organizational_units(root)
-    if len(units) != 1:
-        raise AuthorityError(f"{file} must have the factory as its one organizational unit (OU); it has {len(units)}")
+    if fault := unit_fault(units):
+        raise AuthorityError(f"{file} {fault}")
     return units[0]
 
 

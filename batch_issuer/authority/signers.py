@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from batch_issuer.authority.layout import pem_labels, read_file
 from batch_issuer.errors import AuthorityError
+from batch_issuer.figures import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,7 +208,7 @@ def read_key(path: Path, passphrase: Passphrase | None) -> tuple[FileKey, int]:
     text, mode = read_file(path)
     labels = [label for label in pem_labels(text) if label != "EC PARAMETERS"]
     if len(labels) != 1 or labels[0] not in _KEY_LABELS:
-        found = ", ".join(labels) or "none"
+        found = listed(labels)
         raise AuthorityError(f"{path.name} must hold one PEM private key; its PEM blocks are: {found}")
     key = _decode(path, text, passphrase)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):

@@ -17,6 +17,7 @@ from pkcs11.types import SignMixin
 from batch_issuer.authority.token_calls import TokenCallError, sign_with
 from batch_issuer.authority.token_session import telling, token_fault
 from batch_issuer.errors import AuthorityError
+from batch_issuer.figures import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +104,7 @@ def private_key(session: pkcs11.Session, label: str) -> SignMixin:
         found = _labelled(session, label, ObjectClass.PRIVATE_KEY)
         if not found:
             others = session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.TOKEN: True})
-            there = ", ".join(sorted({repr(key[Attribute.LABEL]) for key in others})) or "none"
+            there = listed(sorted({repr(key[Attribute.LABEL]) for key in others}))
             raise AuthorityError(
                 f"the token {token!r} has no private key labelled {label!r}; it has: {there}",
                 hint="the root's key is labelled root-ca, a device CA's as the CA is named",

@@ -16,6 +16,7 @@ import pkcs11
 from pkcs11 import TokenFlag
 
 from batch_issuer.errors import AuthorityError, BatchIssuerError, RunFailedError
+from batch_issuer.figures import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +103,7 @@ def _find_token(library: lib, module: Path, label: str) -> pkcs11.Token:
                 tokens.append(slot.get_token())
     found = [token for token in tokens if token.label == label]
     if not found:
-        there = ", ".join(sorted({repr(token.label) for token in tokens if token.label})) or "none"
+        there = listed(sorted({repr(token.label) for token in tokens if token.label}))
         raise AuthorityError(f"the PKCS#11 module {module} has no token labelled {label!r}; it has: {there}")
     if len(found) > 1:
         raise AuthorityError(

@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from batch_issuer.batch.terms import device_issuance, sota_settings
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.recipients import checked_recipients
+from batch_issuer.bundles.sealed import writable_format
 from batch_issuer.bundles.sota import sota_toml
 from batch_issuer.errors import OutputError
 from batch_issuer.figures import size
@@ -15,13 +16,14 @@ from batch_issuer.minting.template import cut_template
 from batch_issuer.output.record import format_time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
     from batch_issuer.bundles.format import Footprint
     from batch_issuer.output.record import RunRecord
 
-__all__ = ["check_manifest", "check_same", "check_signer", "check_space"]
+__all__ = ["check_manifest", "check_same", "check_sealing", "check_signer", "check_space"]
 
 _ROW_OCTETS = 330
 """Octets of a row of the output manifest, without what is carried through."""
@@ -54,6 +56,19 @@ def check_signer(before: RunRecord, name: str | None) -> None:
     if name != before.signer:
         told = _difference("signer", before.signer, name)
         raise OutputError(f"the run began otherwise, and is finished: {told}", hint="a finished run is not signed anew")
+
+
+def check_sealing(before: RunRecord, seal_to: Sequence[str]) -> None:
+    """Is it sealed, as the finished run is, to these recipients?
+
+    Raises:
+        OutputError: the run is sealed to others, or to none.
+        RefusedError: a recipient is none.
+    """
+    asked = checked_recipients(seal_to)
+    if asked != before.seal_to:
+        told = _difference("seal_to", before.seal_to, asked)
+        raise OutputError(f"the run began otherwise, and is finished: {told}", hint="a finished run is not sealed anew")
 
 
 def check_same(before: RunRecord, asked: RunRecord, *, now: datetime) -> RunRecord:
@@ -94,7 +109,7 @@ def check_space(record: RunRecord, root: bytes, folder: Path, *, spilled: int) -
     status = os.statvfs(folder)
     issuance = device_issuance(record)
     sota = sota_settings(record)
-    footprint = bundle_format(record.format).footprint(
+    footprint = writable_format(record.format, record.seal_to).footprint(
         record.accepted,
         record.parts,
         certificate=cut_template(issuance, production=True).longest,
@@ -119,7 +134,7 @@ def check_space(record: RunRecord, root: bytes, folder: Path, *, spilled: int) -
 
 
 def _difference(name: str, before: object, now: object) -> str:
-    texts = ["none" if value is None else str(value) for value in (before, now)]
+    texts = ["none" if value in (None, ()) else str(value) for value in (before, now)]
     if max(map(len, texts)) > _SHOWN:
         return f"{name} is another"
     return f"{name} was {texts[0]}, now {texts[1]}"

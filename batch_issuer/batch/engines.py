@@ -195,6 +195,11 @@ def _share(folder: OutputFolder) -> OutputFolder:
 def _worker_key(request: RunRequest, issuer: Issuer) -> SignerSource:
     """What a cluster's workers sign with, as it was chosen."""
     assert request.cluster is not None  # noqa: S101 - it is asked for a cluster only
+    if request.format == "p12" and not request.cluster.encrypted:
+        raise RefusedError(
+            "--format p12 sends the bundles' password to the workers, and this cluster is not encrypted",
+            hint="take a cluster with TLS",
+        )
     if request.worker_ca == "channel":
         if not request.cluster.encrypted:
             raise RefusedError(

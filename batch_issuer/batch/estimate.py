@@ -24,7 +24,14 @@ _CSR = 3
 """What the check of a CSR takes, in keys and signatures: most of it is the verification of the CSR's own signature."""
 
 
-def seconds_for(devices: int, workers: int, sign: Callable[[bytes], bytes], *, csr_rows: int = 0) -> float:
+def seconds_for(
+    devices: int,
+    workers: int,
+    sign: Callable[[bytes], bytes],
+    *,
+    csr_rows: int = 0,
+    store: Callable[[], object] | None = None,
+) -> float:
     """About how many seconds a run takes.
 
     Args:
@@ -32,6 +39,7 @@ def seconds_for(devices: int, workers: int, sign: Callable[[bytes], bytes], *, c
         workers: processes, each on a core of its own.
         sign: the CA's signature, which some hundred zeros are given to; a token is taken to serve them side by side.
         csr_rows: how many of the devices bring a CSR.
+        store: what storing a device's bundle takes beside that, if it is much: PKCS#12's derived keys.
 
     Raises:
         RunFailedError: the CA's token fails.
@@ -42,5 +50,7 @@ def seconds_for(devices: int, workers: int, sign: Callable[[bytes], bytes], *, c
     while done < _SAMPLE and now - began < _LONGEST_SECONDS:
         ec.generate_private_key(curve)
         sign(data)
+        if store is not None:
+            store()
         done, now = done + 1, time.perf_counter()
     return (now - began) / done * (devices + _CSR * csr_rows) / workers * _OVERHEAD

@@ -1,7 +1,8 @@
 """Step 5 of a run: what its parts committed becomes the one manifest, hashed, signed and summed up.
 
 1. `bundles/` is synced: every bundle's name is durable before anything says that it is there.
-2. All commit records, in order, become the output manifest; their lines of SHA256SUMS are copied beside it.
+2. All commit records, in order, become the output manifest; their lines of SHA256SUMS are copied beside it, and
+   those of `p12-passwords.csv`, which is in place before the manifest is.
 3. `rejects.csv`, if there are any.
 4. The summary's octets are fixed, and not yet written: SHA256SUMS has their digest too.
 5. `SHA256SUMS`, whole; then `SHA256SUMS.sig` over it, if the run has a signer.
@@ -13,16 +14,18 @@ Killed before 6, all of it is done again from the same commit records.
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from hashlib import file_digest, sha256
 from typing import TYPE_CHECKING
 
-from batch_issuer.batch.acceptance import check_manifest, check_signer
+from batch_issuer.batch.acceptance import check_manifest, check_sealing, check_signer
 from batch_issuer.batch.plan import open_manifest
 from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import OutputError
 from batch_issuer.files import PUBLIC_MODE, replace_file, sync_directory
 from batch_issuer.output.manifest import ManifestWriter
+from batch_issuer.output.passwords import PasswordsWriter
 from batch_issuer.output.record import read_record
 from batch_issuer.output.rejects import rejects_csv
 from batch_issuer.output.rows import read_commit
@@ -84,12 +87,13 @@ def finished_before(request: RunRequest, folder: OutputFolder, say: Callable[[st
     """The summary of a finished run, if it is the one that is asked for; no key is needed.
 
     Raises:
-        OutputError: it is of another manifest or signer, or damaged.
+        OutputError: it is of another manifest or signer, sealed to others, or damaged.
     """
     record = read_record(folder.record)
     with open_manifest(request, None) as file:
         check_manifest(record, file_digest(file, "sha256").hexdigest())
     check_signer(record, request.sign_with)
+    check_sealing(record, request.seal_to)
     try:
         summary = Summary.from_json(folder.summary.read_bytes())
     except (ValueError, TypeError, KeyError) as error:
@@ -100,15 +104,24 @@ def finished_before(request: RunRequest, folder: OutputFolder, say: Callable[[st
 
 
 def _write_manifest(folder: OutputFolder, record: RunRecord, sums: SumsWriter) -> str:
-    """The output manifest, and the bundles' lines of SHA256SUMS; returns the manifest's SHA-256."""
-    new = folder.work / "manifest.new"
-    new.unlink(missing_ok=True)
+    """The output manifest, the bundles' lines of SHA256SUMS, the passwords; returns the manifest's SHA-256."""
+    new, listed = folder.work / "manifest.new", folder.work / "passwords.new"
+    for left in (new, listed):
+        left.unlink(missing_ok=True)
     kind = record.manifest_format
-    with ManifestWriter(new, kind, spreadsheet_safe=record.spreadsheet_safe) as manifest:
+    makes_passwords = record.makes_passwords
+    with (
+        ManifestWriter(new, kind, spreadsheet_safe=record.spreadsheet_safe) as manifest,
+        PasswordsWriter(listed) if makes_passwords else nullcontext() as passwords,
+    ):
         for index in range(record.parts):
             commit = read_commit(folder.commit(index), checked=True)
             sums.write(commit.sums)
             manifest.write(commit.rows)
+            if passwords is not None:
+                passwords.write(commit.passwords)
+    if makes_passwords:
+        os.rename(listed, folder.passwords)
     os.rename(new, folder.manifest(kind))
     sync_directory(folder.path)
     return manifest.digest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from batch_issuer.bundles.format import PASSWORD_FORMAT
 from batch_issuer.bundles.sota import SotaSettings
 from batch_issuer.errors import RefusedError
 from batch_issuer.manifest.columns import shorten
@@ -41,6 +42,8 @@ def choose_hosts(
     _check_text("--hardware-id", request.hardware_id, least=1)
     _check_text("--tag", request.tag)
     _check_device_hsm(request)
+    if request.format == PASSWORD_FORMAT:
+        return _without_sota(request, "a PKCS#12 file is for import into other software")
     gateway = next(iter(certified), None) if request.gateway is None else request.gateway
     if gateway is None:
         return _without_sota(request, "no gateway host is known (no tls-crt, no --gateway)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -16,7 +16,8 @@ from batch_issuer.batch.claim import working
 from batch_issuer.batch.spill import PlanReader
 from batch_issuer.batch.terms import device_issuance, sota_settings
 from batch_issuer.bundles.contents import PartBundles, certificate_pem
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.passwords import random_passwords
+from batch_issuer.bundles.sealed import writable_format
 from batch_issuer.bundles.sota import sota_toml
 from batch_issuer.columns import fixed_text_values
 from batch_issuer.devices import UUID_LENGTH, CertificateDer
@@ -27,6 +28,7 @@ from batch_issuer.manifest.rows import CARRIED_PREFIX
 from batch_issuer.minting.keys import key_engine
 from batch_issuer.minting.mint import Mint
 from batch_issuer.output.folder import BUNDLES, part_name
+from batch_issuer.output.passwords import password_lines
 from batch_issuer.output.rows import KEY_BROUGHT, KEY_MADE, commit_table, encode_commit, new_attempt, read_commit
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class PartWork:
         issuer: the CA with its key's source, which each worker opens for itself.
         resumed: whether an earlier command worked on this folder.
         engine: the device keys' engine.
+        p12_password: of a run that has one for all bundles; goes to the workers through their pipe. Not shown by repr.
     """
 
     folder: OutputFolder
@@ -73,6 +76,7 @@ class PartWork:
     issuer: Issuer
     resumed: bool
     engine: str = "openssl"
+    p12_password: bytes | None = field(default=None, repr=False)
 
     def __call__(self) -> Callable[[int], PartDone]:
         """Open what a worker needs; returns what makes the part at an index.
@@ -100,9 +104,11 @@ class PartWorker:
     def __init__(self, work: PartWork) -> None:
         self._folder, self._record, self._resumed = work.folder, work.record, work.resumed
         self._plan = PlanReader(work.folder.plan)
-        self._format = bundle_format(work.record.format)
+        self._format = writable_format(work.record.format, work.record.seal_to)
         self._sota = sota_settings(work.record)
         self._root = CertificateDer(work.issuer.root)
+        self._ca = CertificateDer(work.issuer.certificate)
+        self._password = work.p12_password
         self._window = (work.record.starts, work.record.ends)
         public_key = x509.load_der_x509_certificate(work.issuer.certificate).public_key()
         assert isinstance(public_key, ec.EllipticCurvePublicKey)  # noqa: S101 - loading the issuer checked it
@@ -152,17 +158,30 @@ class PartWorker:
         make_directory(attempt)
         part = self._mint.part(device_uuids, self._production(rows), _csrs(rows))
         bundles = PartBundles(
-            part.device_uuids, part.private_keys, part.certificates, self._root, self._sota_texts(rows)
+            part.device_uuids,
+            part.private_keys,
+            part.certificates,
+            self._root,
+            self._sota_texts(rows),
+            self._ca,
+            self._passwords(len(rows)),
         )
         staged = self._format.stage(bundles, attempt, name)
         sync_directory(self._folder.staging)
         # 3 Commit: from then on that its record has its name these devices are issued, and not before. First wins.
-        table = self._commit_table(rows, part, name)
-        record = encode_commit(table, staged.sums, own)
+        # Passwords that were made stand in the record itself: they are there when the part is, and not otherwise.
+        made = bundles.passwords if self._record.makes_passwords else None
+        lines = None if made is None else password_lines(device_uuids, made)
+        record = encode_commit(self._commit_table(rows, part, name), staged.sums, own, passwords=lines)
         if write_first(commit, [record], PRIVATE_MODE, temporary=commit_name(attempt)):
             return _Made(attempt, staged.octets)
         drop_attempt(attempt)
         return None
+
+    def _passwords(self, count: int) -> list[bytes] | None:
+        if self._record.makes_passwords:
+            return random_passwords(count)
+        return None if self._password is None else [self._password] * count
 
     def _is_published(self, name: str, device_uuids: list[bytes], commit: Path) -> bool:
         """Whether another attempt has committed and published the part just now."""

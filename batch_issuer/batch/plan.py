@@ -13,9 +13,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from batch_issuer import __version__, profiles
+from batch_issuer.authority.batch_signer import load_batch_signer
 from batch_issuer.batch.hosts import choose_hosts
 from batch_issuer.batch.rows import read_rows
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.format import PASSWORD_FORMAT
+from batch_issuer.bundles.recipients import checked_recipients
+from batch_issuer.bundles.sealed import writable_format
 from batch_issuer.errors import ManifestError, RefusedError, RowsRejectedError
 from batch_issuer.files import PRIVATE_MODE, write_all
 from batch_issuer.manifest.reading import Manifest
@@ -32,17 +35,19 @@ if TYPE_CHECKING:
 
     from batch_issuer.authority.batch_signer import BatchSigner
     from batch_issuer.authority.issuer import Issuer
+    from batch_issuer.authority.signers import Passphrase
     from batch_issuer.batch.ledgering import RunLedger
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.batch.rows import RowsRead
     from batch_issuer.devices import Rejection
 
-__all__ = ["Plan", "make_plan", "open_manifest"]
+__all__ = ["Plan", "make_plan", "open_manifest", "run_signer"]
 
 _RESERVED = frozenset((*ISSUED_COLUMNS.names, CERTIFICATE_COLUMN, KEY_ORIGIN_COLUMN)) - {"device_uuid"}
 _AS_ASKED = (
     "skip_rejects",
     "format",
+    "p12_passwords",
     "part_size",
     "days",
     "backdate",
@@ -106,6 +111,17 @@ def open_manifest(request: RunRequest, spool: Path | None) -> BufferedReader:
     return copy
 
 
+def run_signer(request: RunRequest, now: datetime, passphrase: Passphrase | None) -> BatchSigner | None:
+    """Who signs the run's output, checked; None for nobody.
+
+    Raises:
+        AuthorityError: the signer is not fit.
+    """
+    if request.sign_with is None:
+        return None
+    return load_batch_signer(request.pki, request.sign_with, now=now, passphrase=passphrase)
+
+
 def make_plan(
     request: RunRequest,
     issuer: Issuer,
@@ -136,8 +152,9 @@ def make_plan(
         RunFailedError: workers that check CSRs died again and again.
         OSError: the spill cannot be written.
     """
-    bundle_format(request.format)
     with Manifest(file, request.manifest_name, reserved=_RESERVED) as manifest:
+        seal_to = checked_recipients(request.seal_to)
+        writable_format(request.format, seal_to)  # refuses what cannot be
         has_column = "hardware_id" in manifest.layout.roles
         sota, warnings = choose_hosts(request, issuer.hosts, has_hardware_column=has_column)
         kind = request.manifest_format or manifest.kind
@@ -149,6 +166,12 @@ def make_plan(
         raise _rejected(rows)
     if request.device_hsm:
         _check_all_bring_csrs(rows)
+    if request.format == PASSWORD_FORMAT and rows.csr_rows:
+        raise RefusedError(
+            f"--format p12 stores each device's key beside its certificate: {rows.csr_rows} of {rows.accepted} rows "
+            "bring a CSR, and their keys are not here",
+            hint="issue these devices by a run of another format",
+        )
     window, clamped = _window(request, issuer, now)
     record = RunRecord(
         version=__version__,
@@ -172,6 +195,7 @@ def make_plan(
         hardware_id=sota.hardware_id if sota else None,
         tag=sota.tag if sota else None,
         device_hsm_module=sota.device_hsm_module if sota else None,
+        seal_to=seal_to,
         manifest_format=kind,
         **{name: getattr(request, name) for name in _AS_ASKED},
     )

@@ -26,6 +26,8 @@ class RunRequest:
         reissue: issue devices that the ledger knows to be issued.
         sign_with: the signer of the output in the PKI directory; None leaves it unsigned.
         format: how bundles are stored.
+        p12_passwords: of format p12, `run` for one password given, `device` for one made for each device.
+        seal_to: age recipients that each part is encrypted to, before it is written; empty leaves them unsealed.
         workers: processes.
         cluster: the Dask cluster whose workers make the parts; None for `workers` processes of this machine.
         worker_ca: how a cluster's workers come by the CA's key: `channel`, `path` or `token`.
@@ -55,6 +57,8 @@ class RunRequest:
     reissue: bool = False
     sign_with: str | None = None
     format: str = "dir"
+    p12_passwords: str | None = None
+    seal_to: tuple[str, ...] = ()
     workers: int
     cluster: ClusterOptions | None = None
     worker_ca: str = "channel"

@@ -8,21 +8,19 @@ from __future__ import annotations
 import errno
 import time
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from batch_issuer.authority.batch_signer import load_batch_signer
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
 from batch_issuer.batch.attempts import sweep_attempts
-from batch_issuer.batch.claim import Claim, check_folder
+from batch_issuer.batch.claim import Claim
 from batch_issuer.batch.engines import open_engine
-from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.finish import finish_run, finished_before
 from batch_issuer.batch.ledgering import open_run_ledger
 from batch_issuer.batch.part import PartDone, PartWork
-from batch_issuer.batch.plan import make_plan, open_manifest
+from batch_issuer.batch.passwords import check_resumed_password, run_password
+from batch_issuer.batch.plan import make_plan, open_manifest, run_signer
 from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import Interrupted, OutputError, RunFailedError
 from batch_issuer.files import PUBLIC_MODE, make_directory, replace_file, sync_directory
@@ -44,54 +42,11 @@ if TYPE_CHECKING:
     from batch_issuer.batch.observer import Observer
     from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
-    from batch_issuer.devices import Rejection
 
-__all__ = ["DryRun", "dry_run", "issue"]
-
+__all__ = ["issue"]
 
 _RESUME_HINT = "the same command with --resume goes on from here"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-
-@dataclass(frozen=True, slots=True)
-class DryRun:
-    """What a run would do.
-
-    Attributes:
-        record: what it would be asked.
-        rejections: the findings about the rows that it would reject.
-        warnings: sentences for the user.
-        octets: about what it would write.
-        seconds: about what it would take.
-    """
-
-    record: RunRecord
-    rejections: tuple[Rejection, ...]
-    warnings: tuple[str, ...]
-    octets: int
-    seconds: float
-
-
-def dry_run(
-    request: RunRequest, *, now: datetime, passphrase: Passphrase | None = None, token: Token | None = None
-) -> DryRun:
-    """All of the plan's checks, and nothing written; of a run to be resumed, whether it could be.
-
-    Raises:
-        BatchIssuerError: as `issue`, where it would refuse.
-    """
-    folder = OutputFolder(request.out)
-    issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
-    before = read_record(folder.record) if check_folder(folder, resume=request.resume) else None
-    signer = _signer(request, now, passphrase)
-    with open_run_ledger(request, folder, before, dry=True) or nullcontext() as ledger:
-        file = open_manifest(request, None)
-        plan = make_plan(request, issuer, file, now=now, spill=None, signer=signer, ledger=ledger)
-    record = plan.record if before is None else check_same(before, plan.record, now=now)
-    existing = next(path for path in (folder.path.absolute(), *folder.path.absolute().parents) if path.exists())
-    footprint = check_space(record, issuer.root, existing, spilled=0)
-    seconds = seconds_for(record.accepted, request.workers, issuer.key.open(), csr_rows=record.csr_rows)
-    return DryRun(record, tuple(plan.rejections), tuple(plan.warnings), footprint.octets, seconds)
 
 
 def issue(
@@ -101,6 +56,7 @@ def issue(
     now: datetime,
     passphrase: Passphrase | None = None,
     token: Token | None = None,
+    p12_password: Callable[[], bytes] | None = None,
 ) -> Summary:
     """Issue every device of a manifest: the main job.
 
@@ -110,6 +66,7 @@ def issue(
         now: UTC.
         passphrase: gives the passphrase of an encrypted CA key, by the key's file name.
         token: where the CA's key is, if it is no file.
+        p12_password: gives the password of a run of format p12 that has one for all bundles.
 
     Raises:
         RefusedError: something is not fit; nothing was made.
@@ -125,8 +82,10 @@ def issue(
             return finished_before(request, folder, observer.say)
         try:
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
-            signer = _signer(request, now, passphrase)
+            signer = run_signer(request, now, passphrase)
             before = read_record(folder.record) if claim.resuming else None
+            password = run_password(request, p12_password)
+            check_resumed_password(folder, before, password)
             engine = opened.enter_context(open_engine(request, folder, issuer))
             ledger = opened.enter_context(open_run_ledger(request, folder, before) or nullcontext())
             plan = _plan(request, issuer, folder, before, signer=signer, ledger=ledger, now=now, notify=observer.say)
@@ -142,19 +101,23 @@ def issue(
         for warning in plan.warnings:
             observer.warn(warning)
         try:
-            run = _Run(folder, claim, plan, issuer, engine, observer=observer, signer=signer, ledger=ledger)
+            run = _Run(
+                folder,
+                claim,
+                plan,
+                issuer,
+                engine,
+                observer=observer,
+                signer=signer,
+                ledger=ledger,
+                p12_password=password,
+            )
             return run.run(time.monotonic() - began)
         except OSError as error:
             raise RunFailedError(_told(error), hint=f"when that is mended, {_RESUME_HINT}") from error
         except (RunFailedError, Interrupted) as error:
             error.hint = error.hint or _RESUME_HINT
             raise
-
-
-def _signer(request: RunRequest, now: datetime, passphrase: Passphrase | None) -> BatchSigner | None:
-    if request.sign_with is None:
-        return None
-    return load_batch_signer(request.pki, request.sign_with, now=now, passphrase=passphrase)
 
 
 def _plan(
@@ -196,6 +159,7 @@ class _Run:
         observer: Observer,
         signer: BatchSigner | None,
         ledger: RunLedger | None,
+        p12_password: bytes | None,
     ) -> None:
         self._folder = folder
         self._claim = claim
@@ -205,6 +169,7 @@ class _Run:
         self._engine = engine
         self._signer = signer
         self._ledger = ledger
+        self._p12_password = p12_password
         self._observer = observer
         self._done = self._minted = self._octets = 0
 
@@ -254,7 +219,13 @@ class _Run:
         self._observer.begin(self._record.accepted)
         try:
             with StopRequest(self._observer.say) as stop:
-                work = PartWork(self._folder, self._record, self._issuer, resumed=self._claim.resuming)
+                work = PartWork(
+                    self._folder,
+                    self._record,
+                    self._issuer,
+                    resumed=self._claim.resuming,
+                    p12_password=self._p12_password,
+                )
                 parts = self._engine.parts(work, workers=workers, stop=stop, notify=self._observer.warn)
                 for index, done in parts.run(range(self._record.parts)):
                     if self._ledger is not None:

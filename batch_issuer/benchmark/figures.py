@@ -19,6 +19,10 @@ __all__ = [
     "C_SIGN",
     "C_SIGN_COPY",
     "FLOOR",
+    "P12",
+    "P12_LOOP",
+    "P12_RANDOM",
+    "SEALED",
     "Figures",
     "Limit",
     "Round",
@@ -37,11 +41,20 @@ CORE = "core"
 BARE_LOOP = "bare loop"
 """The floor, and the folders and files of the `dir` format, with nothing that makes them safe."""
 
+P12_LOOP = "p12 loop"
+"""The floor of `p12`: keys and signatures, and one PKCS#12 file per device in memory."""
+
+P12, P12_RANDOM = "p12", "p12 random"
+"""`p12` with one password for all devices, and with one made for each."""
+
 C_SIGN = "C_Sign loop"
 """What a token gives a bare loop of signatures with the CA's key."""
 
 C_SIGN_COPY = "C_Sign loop, copy"
 """The same with the session's copy of the key, which SoftHSM signs with faster."""
+
+SEALED = " sealed"
+"""What the name of a format ends with that is measured with its parts sealed to one recipient."""
 
 _RATE = "devices_per_second"
 
@@ -72,7 +85,7 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def summarise(rounds: Sequence[Round]) -> Summary:
-    """Every figure's spread over the rounds, with the ratios `of_floor`, `of_c_sign` and, for `dir`, `of_bare_loop`."""
+    """Every figure's spread over the rounds, with the ratios to its floors, `of_floor` and so on, and `of_unsealed`."""
     complete = [_with_ratios(one) for one in rounds]
     return {
         name: {figure: spread(one[name][figure] for one in complete) for figure in figures}
@@ -84,9 +97,12 @@ def _with_ratios(one: Round) -> Round:
     """A round with each rate's ratio to the floors' in the same round, and dir's to the bare loop's."""
     extended = {name: dict(figures) for name, figures in one.items()}
     for name, figures in extended.items():
-        for floor, ratio in ((FLOOR, "of_floor"), (C_SIGN, "of_c_sign")):
+        for floor, ratio in ((FLOOR, "of_floor"), (C_SIGN, "of_c_sign"), (P12_LOOP, "of_p12_loop")):
             if floor in one and name != floor and _RATE in figures:
                 figures[ratio] = figures[_RATE] / one[floor][_RATE]
+        unsealed = name.removesuffix(SEALED)
+        if unsealed != name and unsealed in one:
+            figures["of_unsealed"] = figures[_RATE] / one[unsealed][_RATE]
         if BARE_LOOP in one and name == "dir":
             figures["of_bare_loop"] = figures[_RATE] / one[BARE_LOOP][_RATE]
     return extended

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_private_key
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 
 from batch_issuer.benchmark.workload import device_uuids
 from batch_issuer.bundles.contents import FILE_MODES
 from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.p12 import KDF_ROUNDS, p12_encryption
 from batch_issuer.columns import fixed_text_column, row_numbers
 from batch_issuer.devices import UUID_LENGTH
 from batch_issuer.files import DIRECTORY_MODE
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     from batch_issuer.authority.issuer import Issuer
 
-__all__ = ["CoreLoop", "FloorLoop", "FolderLoop"]
+__all__ = ["CoreLoop", "FloorLoop", "FolderLoop", "P12Loop"]
 
 _MESSAGE = bytes(420)
 """As long as the to-be-signed certificate of a device."""
@@ -75,7 +78,7 @@ class CoreLoop:
         devices = device_uuids(count, seed=place)
         parts = [devices[start : start + self.part_size] for start in range(0, count, self.part_size)]
         tables = [(row_numbers(1, len(part)), fixed_text_column(b"".join(part), UUID_LENGTH)) for part in parts]
-        mint, window, bundles = self._mint(), self.issuer.window, bundle_format("parquet")
+        mint, window, bundles = _mint(self.issuer), self.issuer.window, bundle_format("parquet")
         moments = (window.not_before, window.not_after)
 
         def make(index: int, part: list[bytes]) -> None:
@@ -96,13 +99,48 @@ class CoreLoop:
         make(0, parts[0])
         return work
 
-    def _mint(self) -> Mint:
-        ca = x509.load_der_x509_certificate(self.issuer.certificate)
-        public_key = ca.public_key()
-        assert isinstance(public_key, ec.EllipticCurvePublicKey)  # noqa: S101 - loading the issuer checked it
-        identifier = self.issuer.subject_key_identifier
-        issuance = DeviceIssuance(ca.subject, identifier, self.issuer.factory, self.issuer.window)
-        return Mint(issuance, key_engine("openssl"), self.issuer.key.open(), public_key)
+
+def _mint(issuer: Issuer) -> Mint:
+    ca = x509.load_der_x509_certificate(issuer.certificate)
+    public_key = ca.public_key()
+    assert isinstance(public_key, ec.EllipticCurvePublicKey)  # noqa: S101 - loading the issuer checked it
+    issuance = DeviceIssuance(ca.subject, issuer.subject_key_identifier, issuer.factory, issuer.window)
+    return Mint(issuance, key_engine("openssl"), issuer.key.open(), public_key)
+
+
+@dataclass(frozen=True, slots=True)
+class P12Loop:
+    """The floor of `p12`: a key, a signature and one PKCS#12 file per device by `cryptography`, in memory.
+
+    Attributes:
+        issuer: the CA.
+        rounds: of PBKDF2.
+    """
+
+    issuer: Issuer
+    rounds: int = KDF_ROUNDS
+
+    def prepare(self, place: int, count: int) -> Callable[[], None]:
+        """The work for `count` devices; all files are one device's."""
+        generate, curve, algorithm = ec.generate_private_key, ec.SECP256R1(), ec.ECDSA(hashes.SHA256())
+        sign, message = generate(curve).sign, _MESSAGE
+        minted = _mint(self.issuer).part(device_uuids(1, seed=place), production=False)
+        assert minted.private_keys[0] is not None  # noqa: S101 - no CSR was given
+        key, leaf = load_der_private_key(minted.private_keys[0], None), minted.certificates[0]
+        assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - it was made a moment ago
+        certificate = x509.load_der_x509_certificate(leaf)
+        chain = [x509.load_der_x509_certificate(one) for one in (self.issuer.certificate, self.issuer.root)]
+        encryption = p12_encryption(b"only a benchmark", rounds=self.rounds)
+        encode = serialize_key_and_certificates
+
+        def work(devices: int = count) -> None:
+            for _ in range(devices):
+                generate(curve)
+                sign(message, algorithm)
+                encode(b"bench", key, certificate, chain, encryption)
+
+        work(1)
+        return work
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,13 @@ def result_json(machine: Machine, plan: Plan, rounds: Sequence[Round]) -> str:
 
 def result_text(machine: Machine, plan: Plan, rounds: Sequence[Round]) -> str:
     """A table of the medians, what they were measured on, and how."""
-    header = f"{'':<10}{'devices/s':>11}{'lowest':>10}{'highest':>10}  {'of the floor':>12}  {'parent':>6}"
+    summary = summarise(rounds)
+    width = 2 + max(8, *map(len, summary))
+    header = f"{'':<{width}}{'devices/s':>11}{'lowest':>10}{'highest':>10}  {'of the floor':>12}  {'parent':>6}"
     lines = [header]
-    for name, figures in summarise(rounds).items():
+    for name, figures in summary.items():
         rate = figures["devices_per_second"]
-        columns = f"{name:<10}{rate.median:>11,.0f}{rate.lowest:>10,.0f}{rate.highest:>10,.0f}"
+        columns = f"{name:<{width}}{rate.median:>11,.0f}{rate.lowest:>10,.0f}{rate.highest:>10,.0f}"
         ratio, share = _number(figures.get("of_floor"), ".2f"), _number(figures.get("parent_cpu_share"), ".1%")
         lines.append(f"{columns}  {ratio:>12}  {share:>6}".rstrip())
     lines += [

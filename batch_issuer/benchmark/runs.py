@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from batch_issuer.benchmark.figures import P12, P12_RANDOM
 from batch_issuer.bundles.contents import FILE_MODES
+from batch_issuer.bundles.recipients import need_age
 from batch_issuer.errors import RunFailedError
 from batch_issuer.files import sync_filesystem
 
@@ -33,16 +35,18 @@ class Run:
     """How to issue.
 
     Attributes:
-        format: how bundles are stored.
+        format: how bundles are stored; of p12 also with what passwords.
         devices: how many.
         workers: processes.
         part_size: devices per part.
+        sealed: whether parts are sealed to one recipient.
     """
 
     format: str
     devices: int
     workers: int
     part_size: int = 5000
+    sealed: bool = False
 
 
 def run_program(workload: Workload, *arguments: str) -> tuple[Figures, str]:
@@ -94,21 +98,35 @@ def issued(workload: Workload, run: Run) -> Iterator[tuple[Path, Figures]]:
     """
     out, manifest = workload.folder / "issued", workload.manifest(run.devices)
     _settle(workload.folder)
-    options = {
+    options: dict[str, object] = {
         "--manifest": manifest,
         "--pki": workload.pki,
         "--out": out,
-        "--format": run.format,
+        "--format": run.format.split()[0],
         "--workers": run.workers,
         "--part-size": run.part_size,
         "--hardware-id": "bench",
     }
+    if run.sealed:
+        options["--seal-to"] = _recipient()
     arguments = [str(text) for option in options.items() for text in option]
+    if run.format == P12:
+        arguments += ["--p12-password-file", str(workload.p12_password())]
+    elif run.format == P12_RANDOM:
+        arguments.append("--p12-random-passwords")
     try:
         figures, output = run_program(workload, "issue", *arguments, *workload.options, "--json", "-q")
         yield out, figures | _of_summary(json.loads(output)) | _share(figures)
     finally:
         shutil.rmtree(out, ignore_errors=True)
+
+
+def _recipient() -> str:
+    """A recipient whose identity nobody keeps."""
+    need_age()
+    import pyrage  # noqa: PLC0415 - an extra
+
+    return str(pyrage.x25519.Identity.generate().to_public())
 
 
 def _of_summary(summary: dict[str, Any]) -> Figures:

@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_issuer.authority.issuer import load_issuer
+from batch_issuer.bundles.passwords import random_passwords
 from batch_issuer.ceremony.create import create_pki
 from batch_issuer.columns import fixed_text_column
 from batch_issuer.devices import UUID_LENGTH
+from batch_issuer.files import PRIVATE_MODE, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +69,13 @@ class Workload:
         if not path.exists():
             column = fixed_text_column(b"".join(device_uuids(devices, seed=0)), UUID_LENGTH)
             pq.write_table(pa.table({"device_uuid": column}), path)
+        return path
+
+    def p12_password(self) -> Path:
+        """A file with the password of bundles, made when it is first asked for."""
+        path = self.folder / "p12-password"
+        if not path.exists():
+            write_new(path, random_passwords(1), PRIVATE_MODE)
         return path
 
 

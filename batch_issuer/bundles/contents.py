@@ -46,6 +46,8 @@ class PartBundles:
         certificates: DER.
         root: the root certificate, DER.
         sota_toml: UTF-8 text of each device's file; None when the run makes none.
+        ca: the device CA's certificate, DER; for formats that store the chain.
+        passwords: each device's, printable ASCII; for formats that are opened by one. Not shown by repr.
     """
 
     device_uuids: list[bytes]
@@ -53,6 +55,8 @@ class PartBundles:
     certificates: list[CertificateDer]
     root: CertificateDer
     sota_toml: list[bytes] | None
+    ca: CertificateDer | None = None
+    passwords: list[bytes] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

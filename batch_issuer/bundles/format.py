@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from batch_issuer.errors import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from batch_issuer.bundles.contents import Bundle, PartBundles
 
-__all__ = ["FORMAT_NAMES", "BundleFormat", "Footprint", "Staged", "bundle_format"]
+__all__ = ["FORMAT_NAMES", "PASSWORD_FORMAT", "BundleFormat", "Footprint", "PasswordOf", "Staged", "bundle_format"]
+
+PASSWORD_FORMAT = "p12"  # noqa: S105 - a format's name
+"""The format whose bundles are written and opened with passwords."""
+
+PasswordOf: TypeAlias = "Callable[[str], bytes | None]"
+"""Gives the password of a device's bundle by its UUID; None when it knows none. It may raise BatchIssuerError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,7 @@ class BundleFormat(Protocol):
 
 _FORMATS = {
     "dir": ("batch_issuer.bundles.directory", "DirectoryFormat"),
+    PASSWORD_FORMAT: ("batch_issuer.bundles.p12", "P12Format"),
     "parquet": ("batch_issuer.bundles.parquet", "ParquetFormat"),
     "tar": ("batch_issuer.bundles.tar", "TarFormat"),
 }
@@ -106,8 +113,12 @@ _FORMATS = {
 FORMAT_NAMES = tuple(_FORMATS)
 
 
-def bundle_format(name: str) -> BundleFormat:
+def bundle_format(name: str, password_of: PasswordOf | None = None) -> BundleFormat:
     """The format called `name`; its libraries are imported only now.
+
+    Args:
+        name: the format's.
+        password_of: opens what it reads, if that takes a password.
 
     Raises:
         RefusedError: there is none of that name.
@@ -115,4 +126,5 @@ def bundle_format(name: str) -> BundleFormat:
     if name not in _FORMATS:
         raise RefusedError(f"format {name!r} is not known", hint=f"known formats: {', '.join(_FORMATS)}")
     module, attribute = _FORMATS[name]
-    return cast("BundleFormat", getattr(import_module(module), attribute)())
+    made = getattr(import_module(module), attribute)
+    return cast("BundleFormat", made(password_of) if name == PASSWORD_FORMAT else made())

@@ -6,19 +6,21 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from batch_issuer.bundles.format import Footprint, Staged
 from batch_issuer.errors import BundleError
-from batch_issuer.files import PRIVATE_MODE, sync_directory
+from batch_issuer.files import PRIVATE_MODE, create_file, sync_directory, write_all
 from batch_issuer.sums import BUNDLES, sum_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
     from batch_issuer.bundles.contents import Bundle, PartBundles
+    from batch_issuer.files import Octets
 
 __all__ = ["PackedFormat", "open_part"]
 
@@ -30,20 +32,66 @@ class PackedFormat(ABC):
     suffix: str
 
     @abstractmethod
-    def write(self, part: PartBundles, path: Path) -> tuple[int, str]:
-        """Write the part's file, which must not exist, with its content durable.
-
-        Returns:
-            Its octets, and their SHA-256 in hex.
-        """
+    def pieces(self, part: PartBundles) -> Iterator[Octets]:
+        """The octets of the part's file, piece after piece; none of them changes later."""
 
     @abstractmethod
     def octets(self, devices: int, certificate: int, root: int, sota: int) -> int:
         """The octets that so many devices take, with DER and text of these sizes."""
 
     @abstractmethod
+    def bundles_in(self, file: BinaryIO, name: str, problems: tuple[str, ...]) -> Iterator[Bundle]:
+        """The bundles of a part, in its order.
+
+        Args:
+            file: what `pieces` gave, seekable.
+            name: what to call it in errors.
+            problems: of its file, which are problems of each bundle in it.
+
+        Raises:
+            BundleError: it is not whole, or no such part.
+        """
+
+    def pour(self, part: PartBundles, sink: Callable[[Octets], None]) -> None:
+        """Give the octets of the part's file to `sink`, piece after piece.
+
+        Raises:
+            OSError: as `sink` does.
+        """
+        for piece in self.pieces(part):
+            sink(piece)
+
+    def write(self, part: PartBundles, path: Path) -> tuple[int, str]:
+        """Write the part's file, which must not exist, with its content durable.
+
+        Returns:
+            Its octets, and their SHA-256 in hex, taken as they go out.
+
+        Raises:
+            OSError: as open(2), write(2), fsync(2).
+        """
+        digest = sha256()
+        fd = create_file(path, PRIVATE_MODE)
+
+        def sink(octets: Octets) -> None:
+            write_all(fd, octets)
+            digest.update(octets)
+
+        try:
+            self.pour(part, sink)
+            os.fsync(fd)
+            return os.fstat(fd).st_size, digest.hexdigest()
+        finally:
+            os.close(fd)
+
     def read_file(self, path: Path) -> Iterator[Bundle]:
-        """The bundles of a part's file, in its order."""
+        """The bundles of a part's file, in its order.
+
+        Raises:
+            BundleError: it is not there, not whole, or no such part.
+        """
+        with open_part(path) as (file, problems):
+            yield from self.bundles_in(file, path.name, problems)
 
     def stage(self, part: PartBundles, staging: Path, part_name: str) -> Staged:
         """Write the part below `staging`, durable under its name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -17,15 +16,14 @@ from batch_issuer.bundles.contents import (
     certificate_pem,
     private_key_pem,
 )
-from batch_issuer.bundles.packed import PackedFormat, open_part
+from batch_issuer.bundles.packed import PackedFormat
 from batch_issuer.columns import binary_column, fixed_text_column
 from batch_issuer.devices import UUID_LENGTH, CertificateDer, Sec1Der
 from batch_issuer.errors import BundleError
-from batch_issuer.files import PRIVATE_MODE, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+    from typing import BinaryIO
 
     from batch_issuer.bundles.contents import PartBundles
 
@@ -48,8 +46,8 @@ class ParquetFormat(PackedFormat):
     name = "parquet"
     suffix = ".parquet"
 
-    def write(self, part: PartBundles, path: Path) -> tuple[int, str]:
-        """Write and fsync the part's file; returns its octets, and their SHA-256 in hex."""
+    def pieces(self, part: PartBundles) -> Iterator[memoryview]:
+        """The file, in one piece."""
         columns = {
             "device_uuid": fixed_text_column(b"".join(part.device_uuids), UUID_LENGTH),
             "private_key": binary_column(part.private_keys),
@@ -71,30 +69,28 @@ class ParquetFormat(PackedFormat):
         ) as writer:
             writer.write_table(table)
             writer.add_key_value_metadata({ROOT: certificate_pem(part.root).decode()})
-        octets = memoryview(sink.getvalue())
-        return write_new(path, [octets], PRIVATE_MODE), sha256(octets).hexdigest()
+        yield memoryview(sink.getvalue())
 
     def octets(self, devices: int, certificate: int, root: int, sota: int) -> int:
         """The file's size for so many devices, rounded up."""
         return devices * (UUID_LENGTH + 121 + certificate + 16) + 2 * root + sota + 4096
 
-    def read_file(self, path: Path) -> Iterator[Bundle]:
+    def bundles_in(self, file: BinaryIO, name: str, problems: tuple[str, ...]) -> Iterator[Bundle]:
         """The part's bundles, in its order, as a device has them.
 
         Raises:
             BundleError: it is no Parquet file, or one of another schema.
         """
-        with open_part(path) as (file, mode_problems):
-            try:
-                parquet = pq.ParquetFile(file)
-                root = _checked_root(parquet, path)
-                problems = (*mode_problems, *_footer_problems(parquet.metadata, path.name))
-                for batch in parquet.iter_batches(batch_size=1000):
-                    for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                        yield _bundle(row, root, problems)
-            except (pa.ArrowException, OSError, ValueError) as error:
-                reason = str(error).partition("\n")[0]  # Arrow's errors have several lines
-                raise BundleError(f"{path.name} is not a whole Parquet file: {reason}") from None
+        try:
+            parquet = pq.ParquetFile(file)
+            root = _checked_root(parquet, name)
+            problems += tuple(_footer_problems(parquet.metadata, name))
+            for batch in parquet.iter_batches(batch_size=1000):
+                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    yield _bundle(row, root, problems)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            reason = str(error).partition("\n")[0]  # Arrow's errors have several lines
+            raise BundleError(f"{name} is not a whole Parquet file: {reason}") from None
 
 
 def _dictionary_column(texts: list[bytes]) -> pa.Array:
@@ -103,12 +99,12 @@ def _dictionary_column(texts: list[bytes]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(indices, pa.array([text.decode() for text in places], pa.string()))
 
 
-def _checked_root(parquet: pq.ParquetFile, path: Path) -> bytes:
+def _checked_root(parquet: pq.ParquetFile, name: str) -> bytes:
     found = [(field.name, field.type) for field in parquet.schema_arrow]
     columns = list(_COLUMNS.items())
     root = (parquet.metadata.metadata or {}).get(ROOT.encode())
     if found not in (columns, [*columns, (_SOTA_COLUMN, pa.string())]) or root is None:
-        raise BundleError(f"{path.name} has another schema than a part of bundles")
+        raise BundleError(f"{name} has another schema than a part of bundles")
     return bytes(root)
 
 

@@ -6,11 +6,9 @@ anew by `tarfile` they would cost more than the certificate's signature.
 
 from __future__ import annotations
 
-import os
 import tarfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from batch_issuer.bundles.contents import (
@@ -23,15 +21,13 @@ from batch_issuer.bundles.contents import (
     certificate_pem,
     private_key_pem,
 )
-from batch_issuer.bundles.packed import PackedFormat, open_part
+from batch_issuer.bundles.packed import PackedFormat
 from batch_issuer.devices import UUID_LENGTH, CertificateDer
 from batch_issuer.errors import BundleError
-from batch_issuer.files import DIRECTORY_MODE, PRIVATE_MODE, create_file, write_all
+from batch_issuer.files import DIRECTORY_MODE
 
 if TYPE_CHECKING:
-    import hashlib
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import BinaryIO
 
     from batch_issuer.bundles.contents import PartBundles
@@ -42,7 +38,7 @@ _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
 _LARGEST_FILE = 1 << 20
 _FLUSH = 64
-"""Devices per write: what stays in the processor's cache between being made and being copied to the file."""
+"""Devices per piece: what stays in the processor's cache between being made and being copied to the file."""
 
 _MEMORY_LIMIT = 50_000
 """Header tails kept: a part whose sota.toml differ in length from row to row must not fill the memory."""
@@ -57,29 +53,23 @@ class TarFormat(PackedFormat):
     def __init__(self) -> None:
         self._headers = _Headers()
 
-    def write(self, part: PartBundles, path: Path) -> tuple[int, str]:
-        """Write and fsync the part's file; returns its octets, and their SHA-256 in hex."""
-        digest = sha256()
-        fd = create_file(path, PRIVATE_MODE)
-        try:
-            pieces: list[bytes] = []
-            for index, device in enumerate(_members(part, self._headers), start=1):
-                pieces += device
-                if index % _FLUSH == 0:
-                    _write(fd, pieces, digest)
-            pieces.append(_END)
-            _write(fd, pieces, digest)
-            os.fsync(fd)
-            return os.fstat(fd).st_size, digest.hexdigest()
-        finally:
-            os.close(fd)
+    def pieces(self, part: PartBundles) -> Iterator[bytes]:
+        """The archive, some devices at a time."""
+        members: list[bytes] = []
+        for index, device in enumerate(_members(part, self._headers), start=1):
+            members += device
+            if index % _FLUSH == 0:
+                yield b"".join(members)
+                members.clear()
+        members.append(_END)
+        yield b"".join(members)
 
     def octets(self, devices: int, certificate: int, root: int, sota: int) -> int:
         """The file's size for so many devices with parts of these DER and text sizes."""
         texts = [227, _pem_length(certificate), _pem_length(root)] + [sota] * (sota > 0)
         return devices * (_BLOCK + sum(_BLOCK + text + len(_padding(text)) for text in texts)) + len(_END)
 
-    def read_file(self, path: Path) -> Iterator[Bundle]:
+    def bundles_in(self, file: BinaryIO, name: str, problems: tuple[str, ...]) -> Iterator[Bundle]:
         """The part's bundles, in its order.
 
         Strict: what this program does not write is a problem of the bundle, or ends the reading.
@@ -87,15 +77,7 @@ class TarFormat(PackedFormat):
         Raises:
             BundleError: it is no tar, is cut off or has a member outside a device's folder.
         """
-        with open_part(path) as (file, problems):
-            yield from _read_bundles(file, path.name, problems)
-
-
-def _write(fd: int, pieces: list[bytes], digest: hashlib._Hash) -> None:
-    octets = b"".join(pieces)
-    pieces.clear()
-    write_all(fd, octets)
-    digest.update(octets)
+        return _read_bundles(file, name, problems)
 
 
 def _pem_length(der_length: int) -> int:

@@ -37,7 +37,9 @@ Examples:
     type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
     help="Where a temporary folder is made.  [default: /dev/shm, or where temporary files go]",
 )
-@click.option("--formats", default="parquet,tar,dir", show_default=True, help="Which are issued end to end.")
+@click.option(
+    "--formats", default="parquet,tar,dir", show_default=True, help="Which are issued end to end; also `tar sealed`."
+)
 @json_option
 @verbosity_options
 def bench(
@@ -57,15 +59,19 @@ def bench(
     round, so a ratio compares what ran within the same seconds. A PKI that nobody trusts is made for it, and
     everything is removed afterwards.
     """
+    from batch_issuer.benchmark.figures import SEALED
     from batch_issuer.benchmark.machine import describe_machine
     from batch_issuer.benchmark.report import result_json, result_text
     from batch_issuer.benchmark.rounds import Plan, measure_rounds, names_of, spread_parts
     from batch_issuer.benchmark.workload import fastest_folder, temporary_workload
     from batch_issuer.bundles.format import bundle_format
+    from batch_issuer.bundles.recipients import need_age
 
     kinds = tuple(dict.fromkeys(kind.strip() for kind in formats.split(",")))
     for kind in kinds:
-        bundle_format(kind)  # refuses what is not known
+        bundle_format(kind.removesuffix(SEALED))  # refuses what is not known
+        if kind.endswith(SEALED):
+            need_age()
     plan = Plan(devices, rounds, workers, names_of(kinds), spread_parts(devices, workers))
 
     def tell(sentence: str) -> None:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command
-from batch_issuer.cli.options import FOLDER, json_option, verbosity_options
+from batch_issuer.cli.options import FOLDER, identity_option, json_option, verbosity_options
+from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from batch_issuer.bundles.format import PasswordOf
 
 __all__ = ["extract"]
 
@@ -21,6 +24,8 @@ __all__ = ["extract"]
 @click.argument("device_uuids", metavar="UUID...", nargs=-1)
 @click.option("--to", required=True, type=FOLDER, help="Where the folders go; made if it is not there.")
 @click.option("--all", "everything", is_flag=True, help="Every device of the run.")
+@identity_option
+@p12_options
 @json_option
 @verbosity_options
 def extract(
@@ -29,6 +34,8 @@ def extract(
     to: Path,
     *,
     everything: bool,
+    identity_files: tuple[Path, ...],
+    passwords: PasswordOf | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,  # noqa: ARG001 - read where errors are reported
@@ -43,12 +50,15 @@ def extract(
     import json
 
     from batch_issuer.cli.progress import Progress
+    from batch_issuer.cli.secrets import identities_of
     from batch_issuer.extraction import extract as copy
 
     if everything == bool(device_uuids):
         raise click.UsageError("expected either UUIDs or --all")
     progress = Progress(quiet=quiet, verb="extracted")
-    count = copy(out, None if everything else device_uuids, to, warn=progress.warn)
+    identities = identities_of(identity_files, progress.warn)
+    wanted = None if everything else device_uuids
+    count = copy(out, wanted, to, identities=identities, passwords=passwords, warn=progress.warn)
     if as_json:
         click.echo(json.dumps({"devices": count, "to": str(to)}))
     elif not quiet:

@@ -23,8 +23,10 @@ from batch_issuer.cli.options import (
 from batch_issuer.figures import counted, size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batch_issuer.batch.dry_run import DryRun
     from batch_issuer.batch.request import RunRequest
-    from batch_issuer.batch.run import DryRun
     from batch_issuer.batch.summary import Summary
 
 __all__ = ["issue"]
@@ -37,7 +39,7 @@ Examples:
   batch-issuer issue --manifest devices.parquet --format parquet --out lot-9 --engine dask
   mes-export | batch-issuer issue --manifest - --out lot-8 --dry-run
 """
-_FORMATS = ("dir", "tar", "parquet")
+_FORMATS = ("dir", "tar", "parquet", "p12")
 _WORKER_MODULES = ("batch_issuer.batch.part", "batch_issuer.bundles.parquet", "batch_issuer.cli")
 _HSM_MODULE = "batch_issuer.authority.token_keys"
 """Imported where workers are forked from, and not initialised there: PKCS#11 must not be before a fork."""
@@ -53,6 +55,9 @@ _HELP = {
     "ca_passphrase_file": "The passphrase of an encrypted CA key; also $BATCH_ISSUER_CA_PASSPHRASE, or a prompt.",
     "out": "A new or empty folder.",
     "format": "How bundles are stored.",
+    "p12_password_file": "The password of all .p12 bundles; also $BATCH_ISSUER_P12_PASSWORD, or a prompt.",
+    "p12_random_passwords": "Make a password for each .p12 bundle, listed in p12-passwords.csv.",
+    "seal_to": "Encrypt each part to this age recipient before it is written; may be repeated.",
     "part_size": "Devices per part: the unit of work, commit and resume.",
     "days": "Validity, never beyond the CA's.",
     "backdate": "How far notBefore lies back, for devices whose clock is slow.",
@@ -81,6 +86,9 @@ _HELP = {
 @hsm_options
 @click.option("--out", type=FOLDER, default=Path("issued"), show_default=True, help=_HELP["out"])
 @click.option("--format", type=click.Choice(_FORMATS), default="dir", show_default=True, help=_HELP["format"])
+@click.option("--p12-password-file", type=FILE, help=_HELP["p12_password_file"])
+@click.option("--p12-random-passwords", is_flag=True, help=_HELP["p12_random_passwords"])
+@click.option("--seal-to", metavar="RECIPIENT", multiple=True, help=_HELP["seal_to"])
 @workers_option
 @cluster_options
 @click.option("--part-size", type=_PART_SIZE, default=5000, show_default=True, help=_HELP["part_size"])
@@ -121,11 +129,13 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
     if options["reissue"] and options["ledger"] is None:
         raise click.UsageError("--reissue is for --ledger")
     forbid_core_dumps()
+    options["p12_passwords"], p12_password = _p12(options)
     if not dry:
-        modules = (*_WORKER_MODULES, *([_HSM_MODULE] if options["token"] else []))
+        needed = {_HSM_MODULE: options["token"], "pyrage": options["seal_to"]}
+        modules = (*_WORKER_MODULES, *(module for module, asked in needed.items() if asked))
         prepare_workers(modules)  # they import while this process reads and checks
+    from batch_issuer.batch.dry_run import dry_run
     from batch_issuer.batch.request import RunRequest
-    from batch_issuer.batch.run import dry_run
     from batch_issuer.batch.run import issue as run
     from batch_issuer.cli.progress import Progress
     from batch_issuer.cli.secrets import ca_passphrase
@@ -135,13 +145,29 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
     request = RunRequest(manifest=None if str(manifest) == "-" else manifest, **options)
     now = datetime.now(UTC)
     if dry:
-        found = dry_run(request, now=now, passphrase=passphrase, token=token)
+        found = dry_run(request, now=now, passphrase=passphrase, token=token, p12_password=p12_password)
         _show_dry_run(found, request, as_json=as_json)
         ctx.exit(3 if found.rejections else 0)
-    summary = run(request, Progress(quiet=quiet), now=now, passphrase=passphrase, token=token)
+    summary = run(
+        request, Progress(quiet=quiet), now=now, passphrase=passphrase, token=token, p12_password=p12_password
+    )
     _show(summary, request, as_json=as_json, quiet=quiet, verbose=verbose)
     if summary.rejected and not summary.finished_before:
         ctx.exit(3)
+
+
+def _p12(options: dict[str, Any]) -> tuple[str | None, Callable[[], bytes] | None]:
+    """Which kind of passwords the run has, and what gives the one that is given."""
+    from batch_issuer.cli.secrets import p12_password
+
+    file, random = options.pop("p12_password_file"), options.pop("p12_random_passwords")
+    if options["format"] != "p12":
+        if file is not None or random:
+            raise click.UsageError("--p12-password-file and --p12-random-passwords are for --format p12")
+        return None, None
+    if random and file is not None:
+        raise click.UsageError("--p12-random-passwords makes passwords; --p12-password-file gives one: take either")
+    return ("device", None) if random else ("run", p12_password(file, new=True))
 
 
 def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, verbose: bool) -> None:
@@ -157,6 +183,7 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
         f"  bundles   {summary.out}/bundles  ({counted(summary.parts, 'part')} as {summary.format}, "
         f"{size(summary.octets)} written)",
         *_key_lines(summary.csr_rows, summary.devices),
+        *_password_lines(summary.out, request),
         f"  manifest  {summary.manifest}",
         f"  validity  {summary.not_before} to {summary.not_after}",
     ]
@@ -164,6 +191,8 @@ def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, 
         lines.append(
             f"  reissued  {counted(summary.reissued, 'device')}; gateways that know a device by another key answer 502"
         )
+    if request.seal_to:
+        lines.append(f"  sealed    to {counted(len(set(request.seal_to)), 'recipient')}; --identity FILE opens them")
     if summary.signer is not None:
         lines.append(f"  signed    {summary.out}/SHA256SUMS.sig, by {summary.signer}")
     if verbose:
@@ -179,6 +208,12 @@ def _key_lines(csr_rows: int, devices: int) -> list[str]:
     if not csr_rows:
         return []
     return [f"  keys      {devices - csr_rows:,} made here, {csr_rows:,} kept by their devices"]
+
+
+def _password_lines(out: str, request: RunRequest) -> list[str]:
+    if request.p12_passwords != "device":
+        return []
+    return [f"  passwords {out}/p12-passwords.csv: keep it apart from the bundles"]
 
 
 def _headline(summary: Summary) -> str:

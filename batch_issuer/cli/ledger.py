@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 import click
@@ -14,12 +14,12 @@ from batch_issuer.figures import counted
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_issuer.devices import Rejection
     from batch_issuer.ledger.entries import Entry
     from batch_issuer.ledger.ledger import Ledger
 
 __all__ = ["ledger"]
 
-_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _ledger_option = click.option("--ledger", "path", type=FILE, required=True, help="The ledger's file.")
 
 
@@ -43,19 +43,56 @@ def show(*, device_uuid: str, path: Path, as_json: bool) -> None:
     """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
     import json
     import re
+    from uuid import UUID
 
+    from batch_issuer.devices import UUID_TEXT
     from batch_issuer.errors import RefusedError
 
     wanted = device_uuid.lower()
-    if not re.fullmatch(_UUID, wanted):
+    if not re.fullmatch(UUID_TEXT, wanted):
         raise RefusedError(f"expected a UUID of 8-4-4-4-12 hexadecimal digits, got {device_uuid[:60]!r}")
-    entries = _opened(path).entries(wanted)
+    entries = list(_opened(path).entries(UUID(wanted).bytes))
     if not entries:
         raise RefusedError(f"the ledger {path} does not know the device {wanted}")
     if as_json:
         tell_result(json.dumps([asdict(entry) for entry in entries], indent=2))
     else:
         tell_result("\n\n".join(map(_told, entries)))
+
+
+@ledger.command(cls=Command)
+@_ledger_option
+@click.option("--devices", type=FILE, help="Of these devices alone: a manifest, CSV or Parquet.  [default: all]")
+def certificates(*, path: Path, devices: Path | None) -> None:
+    """List certificates that were issued, as CSV: for a list of revoked devices, a CRL, an audit.
+
+    \b
+      batch-issuer ledger certificates --ledger factory.ledger --devices stolen.csv > revoked.csv
+
+    What unfinished runs hold and have not issued is not among them. With --devices, a device that no run has issued is
+    named, and the exit code is 3.
+    """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
+    import csv
+    import sys
+    from uuid import UUID
+
+    from batch_issuer.errors import RowsRejectedError
+    from batch_issuer.ledger.entries import Entry
+
+    opened = _opened(path)
+    wanted = None if devices is None else _devices(devices)
+    columns = [field.name for field in fields(Entry)]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    found = set()
+    for entry in opened.entries(None if wanted is None else b"".join(UUID(uuid).bytes for uuid in wanted)):
+        if entry.issued is not None:
+            found.add(entry.device_uuid)
+            values = asdict(entry) | {"production": "true" if entry.production else "false"}
+            writer.writerow(values[name] for name in columns)
+    unknown = [_unknown(row, uuid) for uuid, row in (wanted or {}).items() if uuid not in found]
+    if unknown:
+        raise RowsRejectedError(f"{counted(len(unknown), 'device')} were issued by no run of {path}", unknown)
 
 
 @ledger.command(cls=Command)
@@ -97,6 +134,36 @@ def _opened(path: Path) -> Ledger:
         raise LedgerError(f"there is no ledger {path}", hint="`issue --ledger` makes one")
     click.get_current_context().call_on_close(opened.close)
     return opened
+
+
+def _devices(path: Path) -> dict[str, int]:
+    """The devices of a manifest, each with its first row."""
+    from batch_issuer.errors import ManifestError, RowsRejectedError
+    from batch_issuer.manifest.reading import Manifest
+    from batch_issuer.manifest.rows import RowRules
+
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ManifestError(f"the manifest {path} cannot be opened: {error.strerror}") from None
+    devices: dict[str, int] = {}
+    rejections = []
+    with Manifest(file, str(path), reserved=()) as manifest:
+        for checked in manifest.rows(RowRules()):
+            rejections += checked.rejections
+            rows, uuids = (checked.accepted[name].to_pylist() for name in ("row", "device_uuid"))
+            for row, uuid in zip(rows, uuids, strict=True):
+                devices.setdefault(uuid, row)
+    if rejections:
+        raise RowsRejectedError(f"{counted(len(rejections), 'row')} of {path} name no device", rejections)
+    return devices
+
+
+def _unknown(row: int, device_uuid: str) -> Rejection:
+    from batch_issuer.devices import Rejection
+
+    message = f"row {row}, column 'device_uuid': {device_uuid} was issued by no run"
+    return Rejection(row, "device_uuid", device_uuid, "ledger-unknown", message)
 
 
 def _told(entry: Entry) -> str:

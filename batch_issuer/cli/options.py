@@ -20,6 +20,7 @@ __all__ = [
     "FILE",
     "FOLDER",
     "hsm_options",
+    "identity_option",
     "json_option",
     "pki_option",
     "token_file_option",
@@ -76,6 +77,14 @@ workers_option = click.option(
 
 token_file_option = click.option(
     "--token-file", type=FILE, help="The token for the factory's API; also $BATCH_ISSUER_TOKEN, or a prompt."
+)
+
+identity_option = click.option(
+    "--identity",
+    "identity_files",
+    type=FILE,
+    multiple=True,
+    help="What opens sealed bundles: a file of age-keygen, or an SSH key; may be repeated.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="The result as one JSON object on stdout.")

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command, tell_result
-from batch_issuer.cli.options import FOLDER, json_option, verbosity_options
+from batch_issuer.cli.options import FOLDER, identity_option, json_option, verbosity_options
+from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.probe.report import Failures, Latency, Report
 
 __all__ = ["probe"]
@@ -43,6 +45,8 @@ _SEEDS = 1 << 32
     metavar="SECONDS",
     help="For each device's whole conversation; no device is tried twice.",
 )
+@identity_option
+@p12_options
 @json_option
 @verbosity_options
 def probe(
@@ -54,6 +58,8 @@ def probe(
     seed: int | None,
     concurrency: int,
     timeout: float,
+    identity_files: tuple[Path, ...],
+    passwords: PasswordOf | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,  # noqa: ARG001 - read where errors are reported
@@ -72,6 +78,7 @@ def probe(
     from random import SystemRandom
 
     from batch_issuer.cli.progress import Progress
+    from batch_issuer.cli.secrets import identities_of
     from batch_issuer.errors import Interrupted
     from batch_issuer.extras import need_extra
 
@@ -83,7 +90,9 @@ def probe(
     if seed is not None and sample is None:
         raise click.UsageError("--seed is the seed of a sample; say how large by --sample")
     progress = Progress(quiet=quiet, verb="probed")
-    selection = select_devices(out, sample=sample, seed=SystemRandom().randrange(_SEEDS) if seed is None else seed)
+    identities = identities_of(identity_files, progress.warn)
+    chosen = SystemRandom().randrange(_SEEDS) if seed is None else seed
+    selection = select_devices(out, sample=sample, seed=chosen, identities=identities, passwords=passwords)
     target = choose_target(selection.record, gateway, server_name)
     if not selection.finished:
         progress.warn(f"the run in {out} is unfinished: only what is committed can be probed")

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_issuer.cli.command import Command, tell_result
-from batch_issuer.cli.options import FILE, FOLDER, json_option, token_file_option, verbosity_options
+from batch_issuer.cli.options import FILE, FOLDER, identity_option, json_option, token_file_option, verbosity_options
+from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.registering.report import Forecast, Report
 
 __all__ = ["register"]
@@ -49,7 +51,9 @@ class Rate(click.ParamType[float]):
 @click.option("--group", metavar="GROUP", help="The device group of devices whose row of the manifest names none.")
 @click.option("--rate", type=Rate(), default="20/s", show_default=True, help="Requests at most.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at a time.")
+@p12_options
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+@identity_option
 @json_option
 @verbosity_options
 def register(
@@ -61,7 +65,9 @@ def register(
     group: str | None,
     rate: float,
     concurrency: int,
+    passwords: PasswordOf | None,
     dry_run: bool,
+    identity_files: tuple[Path, ...],
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -78,7 +84,7 @@ def register(
     are sent. Exit code 1 when any is not registered.
     """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
     from batch_issuer.cli.progress import Progress
-    from batch_issuer.cli.secrets import api_token
+    from batch_issuer.cli.secrets import api_token, identities_of
     from batch_issuer.extras import need_extra
 
     need_extra("gateway", "aiohttp")
@@ -91,7 +97,16 @@ def register(
         _tell_forecast(forecast(out, api=url, group=group, observer=progress), as_json=as_json)
         return
     endpoint = Endpoint.of(url, api_token(token_file), ca_file=api_ca)
-    report = register_run(out, endpoint, group=group, rate=rate, concurrency=concurrency, observer=progress)
+    report = register_run(
+        out,
+        endpoint,
+        group=group,
+        rate=rate,
+        concurrency=concurrency,
+        observer=progress,
+        identities=identities_of(identity_files, progress.warn),
+        passwords=passwords,
+    )
     _tell(report, as_json=as_json, quiet=quiet, most=len(report.reasons) if verbose else _SHOWN)
     if not report.registered:
         click.get_current_context().exit(1)

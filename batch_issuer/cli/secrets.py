@@ -11,12 +11,15 @@ import click
 from batch_issuer.errors import AuthorityError, RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-__all__ = ["api_token", "ca_passphrase", "hsm_pin", "new_ca_passphrase"]
+    from batch_issuer.bundles.recipients import AgeIdentities
+
+__all__ = ["api_token", "ca_passphrase", "hsm_pin", "identities_of", "new_ca_passphrase", "p12_password"]
 
 _PASSPHRASE_VARIABLE = "BATCH_ISSUER_CA_PASSPHRASE"  # noqa: S105 - the name of a variable
+_P12_VARIABLE = "BATCH_ISSUER_P12_PASSWORD"
 _PIN_VARIABLE = "BATCH_ISSUER_HSM_PIN"
 _TOKEN_VARIABLE = "BATCH_ISSUER_TOKEN"  # noqa: S105 - the name of a variable
 
@@ -99,20 +102,66 @@ def _checked_pin(secret: bytes, token_label: str) -> str:
     return text
 
 
+def p12_password(file: Path | None, *, new: bool = False) -> Callable[[], bytes]:
+    """Gives the password of a run's PKCS#12 bundles when it is asked for: out of `file`, the environment or a prompt.
+
+    Args:
+        file: its file.
+        new: whether bundles are to be made with it: then a prompt asks twice.
+
+    It asks once. The function raises RefusedError when there is none of these, AuthorityError when `file` cannot be
+    read.
+    """
+    known: list[bytes] = []
+
+    def password() -> bytes:
+        if not known:
+            what = "Password for the PKCS#12 bundles" if new else "Password of the PKCS#12 bundles"
+            secret = _secret(file, _P12_VARIABLE, what, "password", confirm=new)
+            if not secret:
+                hint = f"give it by --p12-password-file or ${_P12_VARIABLE}"
+                if new:
+                    hint += ", or have one made for each device by --p12-random-passwords"
+                raise RefusedError("PKCS#12 bundles need a password, and there is none", hint=hint)
+            known.append(secret)
+        return known[0]
+
+    return password
+
+
 def api_token(file: Path | None) -> str:
     """The token for the factory's API: out of `file`, the environment or a prompt.
 
     Raises:
         RefusedError: there is none, or it is not printable ASCII, which is all that a header can carry.
     """
+    from batch_issuer.factory_api.token import check_token
+
     secret = _secret(file, _TOKEN_VARIABLE, "Token for the factory's API", "token")
     if not secret:
         raise RefusedError(
             "the factory's API needs a token, and there is none", hint=f"give it by --token-file or ${_TOKEN_VARIABLE}"
         )
-    if not all(0x21 <= octet <= 0x7E for octet in secret):  # noqa: PLR2004 - the printable characters of ASCII
-        raise RefusedError("the token for the factory's API must be printable ASCII without spaces; it is not")
-    return secret.decode()
+    token = secret.decode(errors="replace")
+    check_token(token)
+    return token
+
+
+def identities_of(files: Sequence[Path], warn: Callable[[str], None]) -> AgeIdentities | None:
+    """What opens sealed bundles, out of `files`; None of none. `warn` is told of files that others can read.
+
+    Raises:
+        RefusedError: a file cannot be read, or has no identity that can be used.
+    """
+    from batch_issuer.bundles.recipients import read_identities
+    from batch_issuer.core_dumps import forbid_core_dumps
+
+    if files:
+        forbid_core_dumps()
+    identities, warnings = read_identities(files)
+    for warning in warnings:
+        warn(warning)
+    return identities
 
 
 def _secret(file: Path | None, variable: str, prompt: str, what: str, *, confirm: bool = False) -> bytes | None:

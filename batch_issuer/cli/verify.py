@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_issuer.cli.command import Command
-from batch_issuer.cli.options import FOLDER, json_option, verbosity_options, workers_option
+from batch_issuer.cli.options import FOLDER, identity_option, json_option, verbosity_options, workers_option
+from batch_issuer.cli.p12 import p12_options
 from batch_issuer.figures import counted
 
 if TYPE_CHECKING:
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.cli.progress import Progress
     from batch_issuer.output.record import RunRecord
     from batch_issuer.verification.anchors import Anchors
@@ -36,6 +38,8 @@ _FOUND = 4
 )
 @click.option("--ca-name", metavar="NAME", show_default="the run's", help="Which device CA of it issued the run.")
 @click.option("--signed-by", metavar="NAME", help="Which signer of it must have signed the run.")
+@identity_option
+@p12_options
 @workers_option
 @json_option
 @verbosity_options
@@ -45,6 +49,8 @@ def verify(
     pki: Path | None,
     ca_name: str | None,
     signed_by: str | None,
+    identity_files: tuple[Path, ...],
+    passwords: PasswordOf | None,
     workers: int,
     as_json: bool,
     quiet: bool,
@@ -62,6 +68,7 @@ def verify(
     and over the whole run that nothing is there twice, missing or unknown. Exit code 4 when something is found.
     """  # noqa: D301 - click's mark for "do not wrap" is the character, not its escape
     from batch_issuer.cli.progress import Progress
+    from batch_issuer.cli.secrets import identities_of
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import read_record
     from batch_issuer.verification.run import verify_run
@@ -69,9 +76,18 @@ def verify(
     progress = Progress(quiet=quiet, verb="verified")
     record = read_record(OutputFolder(out).record)
     anchors = _anchors(pki, ca_name, signed_by, record, progress)
+    identities = identities_of(identity_files, progress.warn)
     progress.begin(record.accepted)
     try:
-        report = verify_run(out, anchors=anchors, workers=workers, progress=progress.advance, notify=progress.warn)
+        report = verify_run(
+            out,
+            anchors=anchors,
+            workers=workers,
+            identities=identities,
+            passwords=passwords,
+            progress=progress.advance,
+            notify=progress.warn,
+        )
     finally:
         progress.end()
     _tell(report, as_json=as_json, most=len(report.findings) if verbose else _SHOWN)

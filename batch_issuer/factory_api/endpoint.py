@@ -13,6 +13,7 @@ import aiohttp
 
 from batch_issuer import __version__
 from batch_issuer.errors import RefusedError
+from batch_issuer.factory_api.token import check_token
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,8 +65,7 @@ class Endpoint:
             RefusedError: one of them is not fit, or `ca_file` cannot be read.
         """
         url = base_url(url)
-        if not re.fullmatch(r"[!-~]+", token):
-            raise RefusedError("the token for the factory's API must be printable ASCII without spaces; it is not")
+        check_token(token)
         header = os.environ.get(_HEADER_VARIABLE) or _DEFAULT_HEADER
         if not _HEADER_NAME.fullmatch(header):
             raise RefusedError(f"${_HEADER_VARIABLE} must be the name of an HTTP header, got {header[:_SHOWN]!r}")

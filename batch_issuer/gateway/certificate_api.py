@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from batch_issuer import profiles
+from batch_issuer.authority.names import LONGEST_TEXT
 from batch_issuer.gateway.pki import changed, ordered, shown
 from batch_issuer.gateway.replies import Refusal, read_object
 from batch_issuer.gateway.scripts import SCRIPTS
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["add_routes", "check_factory"]
 
 _ONLINE_NAME = "online-ca"
+_SERVER_NAME = "gateway"
+"""A server's common name when its DNS name is too long to be one; clients go by subjectAltName alone."""
 
 
 def add_routes(app: web.Application, gateway: Gateway, put_in_force: Callable[[Pki], None]) -> None:
@@ -97,6 +100,7 @@ def _request(gateway: Gateway, purpose: Purpose) -> str:
     else:
         # An EST server has one name, or clients cannot tell its address.
         names = hosts if purpose == "tls" else hosts[:1]
-        name, extensions = hosts[0], [x509.SubjectAlternativeName([x509.DNSName(host) for host in names])]
+        name = hosts[0] if len(hosts[0]) <= LONGEST_TEXT else _SERVER_NAME
+        extensions = [x509.SubjectAlternativeName([x509.DNSName(host) for host in names])]
     csr = gateway.keys.request(purpose, profiles.factory_name(name, gateway.factory), extensions)
     return csr.public_bytes(Encoding.PEM).decode()

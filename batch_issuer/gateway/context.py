@@ -47,7 +47,8 @@ class Gateway:
         asked_hosts: the DNS names that were asked for, the gateway's and then ostree's; () for none.
         allow_production: whether a device may call itself one of production when it registers online.
         pki: what is in force.
-        online_ca: the newest online-ca in force whose key the server has, disabled or not; None if there is none.
+        online_ca: the newest online-ca in force whose key the server has and which is not disabled; a disabled one if
+            there is no other, None if there is none.
         local_ca: the factory's local-ca, for the registration server; None unless it was given a PKI directory with it.
         from_directory: whether the PKI is that of a directory, so that the API does not change it.
     """

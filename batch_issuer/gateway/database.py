@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from batch_issuer.errors import RefusedError
+from batch_issuer.errors import BatchIssuerError, RefusedError
 from batch_issuer.files import PRIVATE_MODE, create_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["Database"]
@@ -50,22 +51,29 @@ class Database:
 
     Raises:
         RefusedError: it is something else, of another version or another factory's.
-        OSError: it cannot be made.
+        BatchIssuerError: it cannot be read or written.
+        OSError: it cannot be made; from any method: there is no room for a change of it, ENOSPC.
     """
 
     def __init__(self, path: Path, factory: str) -> None:
         if not os.path.lexists(path):
             os.close(create_file(path, PRIVATE_MODE))  # SQLite gives its journal the same mode
         self._path = path
-        self._connection = sqlite3.connect(path, isolation_level=None)
-        self.execute = self._connection.execute
+        with _told(path):
+            self._connection = sqlite3.connect(path, isolation_level=None)
+            try:
+                self._prepare(factory)
+            except BaseException:
+                self.close()
+                raise
+
+    def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        """Do one statement of SQL."""
         try:
-            self._prepare(factory)
-        except sqlite3.DatabaseError as error:
-            self.close()
-            raise RefusedError(f"{path} must be a database of this command; it cannot be used: {error}") from None
-        except BaseException:
-            self.close()
+            return self._connection.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path)) from None
             raise
 
     @contextmanager
@@ -121,3 +129,20 @@ class Database:
     def _number(self, pragma: str) -> int:
         [(value,)] = self.execute(f"PRAGMA {pragma}")
         return int(value)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What SQLite says of a file as the errors of this package: a file that is none of ours, or one out of reach."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # a table that is not there
+            raise _foreign(path, error) from None
+        raise BatchIssuerError(f"the server's database {path} cannot be read and written: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise _foreign(path, error) from None
+
+
+def _foreign(path: Path, error: sqlite3.Error) -> RefusedError:
+    return RefusedError(f"{path} must be a database of this command; it cannot be used: {error}")

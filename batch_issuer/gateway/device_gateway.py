@@ -11,7 +11,6 @@ A refusal is a line of text, as dg-satellite's are. In the order of the checks:
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -19,7 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from batch_issuer.gateway.issuers import issuers
+from batch_issuer.devices import is_uuid
+from batch_issuer.gateway.issuers import device_cas_of
 from batch_issuer.gateway.replies import Refusal, unexpected
 from batch_issuer.gateway.store import Conflict
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from batch_issuer.gateway.store import Device
 
 __all__ = ["device_app", "is_trusted"]
-
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 def device_app(gateway: Gateway, root_json: bytes, current: Callable[[], ssl.SSLContext | None]) -> web.Application:
@@ -77,7 +75,7 @@ def device_app(gateway: Gateway, root_json: bytes, current: Callable[[], ssl.SSL
 def is_trusted(connection: ssl.SSLObject, cas: Sequence[x509.Certificate]) -> bool:
     """Whether the device at the other end, if it has shown a certificate, goes by one of these device CAs."""
     try:
-        return bool(issuers(_leaf(connection), cas))
+        return bool(device_cas_of(connection, _leaf(connection), cas))
     except Refusal:
         return connection.getpeercert(binary_form=True) is None
 
@@ -89,13 +87,14 @@ def _admitted(gateway: Gateway, connection: ssl.SSLObject | None, *, stale: bool
         Refusal: it is not let in.
     """
     leaf = _leaf(connection)
+    assert connection is not None  # noqa: S101 - or it had no certificate
     uuid = _uuid(leaf)
-    if stale and not issuers(leaf, gateway.pki.device_cas):
+    if stale and not device_cas_of(connection, leaf, gateway.pki.device_cas):
         raise Refusal(403, "the client certificate's device CA is not trusted any more")
     key = leaf.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     known = gateway.store.devices.get(uuid)
     if known is None:
-        known = _created(gateway, leaf, uuid, key)
+        known = _created(gateway, device_cas_of(connection, leaf, gateway.pki.device_cas), leaf, uuid, key)
     elif known.denied:
         raise Refusal(403, f"Device({uuid}) has been deleted")
     elif known.public_key != key:
@@ -118,16 +117,14 @@ def _leaf(connection: ssl.SSLObject | None) -> x509.Certificate:
 
 def _uuid(leaf: x509.Certificate) -> str:
     names = [str(name.value) for name in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    if len(names) != 1 or not _UUID.fullmatch(names[0]):
+    if len(names) != 1 or not is_uuid(names[0]):
         raise Refusal(403, "the client certificate's common name must be a UUID")
     return names[0]
 
 
-def _created(gateway: Gateway, leaf: x509.Certificate, uuid: str, key: str) -> Device:
-    if gateway.pki.disabled:  # asking who has signed costs a tenth of a handshake, so only when it matters
-        cas = issuers(leaf, gateway.pki.device_cas)
-        if not any(gateway.pki.is_active(ca) for ca in cas):
-            raise Refusal(403, f"Device({uuid}) cannot be registered: its device CA is disabled")
+def _created(gateway: Gateway, cas: Sequence[x509.Certificate], leaf: x509.Certificate, uuid: str, key: str) -> Device:
+    if not any(gateway.pki.is_active(ca) for ca in cas):
+        raise Refusal(403, f"Device({uuid}) cannot be registered: its device CA is disabled")
     categories = leaf.subject.get_attributes_for_oid(NameOID.BUSINESS_CATEGORY)
     production = any(category.value == "production" for category in categories)
     try:

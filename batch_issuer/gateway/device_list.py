@@ -6,11 +6,14 @@ Sources: fioctl's client (`Device`, `DeviceList`, `DeviceApi`); an empty `last-s
 from __future__ import annotations
 
 import fnmatch
+import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from batch_issuer.authority.names import text_fault
+from batch_issuer.figures import listed
 from batch_issuer.gateway.certificate_api import check_factory
 from batch_issuer.gateway.replies import Refusal, read_object, text
 from batch_issuer.gateway.state import USER_ID
@@ -25,6 +28,9 @@ _PAGE = 1000
 """Devices on a page, at most and unless told otherwise."""
 
 _LAST_PAGE = 10**9
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+"""A Host header whose host is a name or an address (RFC 9110 section 7.2); URLs of the library are made of anything."""
+
 _CHANGES = ("name", "group", "owner")
 
 
@@ -99,9 +105,17 @@ def _page(request: web.Request, gateway: Gateway, *, denied: bool) -> web.Respon
         total, found = len(matching), matching[start : start + limit]
     else:
         total, found = store.count(denied=denied), store.list(denied=denied, limit=limit, offset=start)
-    following = str(request.url.update_query(page=str(page + 1))) if start + limit < total else None
+    following = _place(request, page + 1) if start + limit < total else None
     answer = {"devices": [shown(device, gateway.factory) for device in found], "total": total, "next": following}
     return web.json_response(answer)
+
+
+def _place(request: web.Request, page: int) -> str:
+    """Where another page is; with the host, since fioctl asks there as it stands."""
+    with suppress(ValueError):  # a port that there cannot be
+        if _HOST.fullmatch(request.host):
+            return str(request.url.update_query(page=str(page)))
+    raise Refusal(400, "the header Host must be a host with or without a port, for where the next page is")
 
 
 def _like(device: Device, pattern: str) -> bool:
@@ -159,7 +173,9 @@ def _changed(gateway: Gateway, device: Device, body: dict[str, Any]) -> dict[str
         Conflict: the name is another device's.
     """
     if not body or not body.keys() <= set(_CHANGES):
-        raise Refusal(400, f"a change has some of {', '.join(_CHANGES)} and nothing else; this has {_list(body)}")
+        raise Refusal(
+            400, f"a change has some of {', '.join(_CHANGES)} and nothing else; this has {listed(map(repr, body))}"
+        )
     values = {field: text(body, field) for field in body}
     for field, value in values.items():
         if value is not None and (fault := text_fault(value)):
@@ -172,7 +188,3 @@ def _changed(gateway: Gateway, device: Device, body: dict[str, Any]) -> dict[str
     gateway.store.devices.change(device.uuid, name=name, group=group)
     changed = gateway.store.devices.get(device.uuid)
     return shown(changed or device, gateway.factory)
-
-
-def _list(body: dict[str, Any]) -> str:
-    return ", ".join(repr(field[:40]) for field in list(body)[:5]) or "none"

@@ -1,11 +1,13 @@
-"""Enrolment without a network: a device's request in, its certificate and the files of its `/var/sota` out.
+"""What enrolment makes and reads, without a network and a memory of who is known.
+
+A device's request in, its certificate and the files of its `/var/sota` out; or the certificate of a device that others
+have issued in, and what it says of the device out.
 
 Sources: RFC 2986 and RFC 5280; the request of lmp-device-register and fioup, and registration-ref's answer to it.
 """
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -16,9 +18,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from batch_issuer import profiles
 from batch_issuer.authority import checks
+from batch_issuer.authority.names import unit_fault
 from batch_issuer.authority.requests import DeviceIdentity, check_device_request, read_request, request_key
 from batch_issuer.authority.signers import SigningKey
+from batch_issuer.devices import NIL_UUID, is_uuid
 from batch_issuer.errors import AuthorityError, BatchIssuerError, RequestError
+from batch_issuer.figures import listed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -41,9 +46,6 @@ DEVICE_LIFETIME = timedelta(days=7300)
 
 BACKDATE = timedelta(hours=1)
 """How long before now it begins to be, never before its CA: for devices whose clock is late."""
-
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-_NIL = "00000000-0000-0000-0000-000000000000"
 
 
 def read_device_request(
@@ -123,7 +125,7 @@ def device_files(
 ) -> dict[str, str]:
     """What the device writes to its `/var/sota`: each file's text by its name.
 
-    `client.pem` is the leaf alone, since servers refuse more; `client.chained` has its CA, too.
+    `client.pem` is the leaf alone, since EST servers refuse more; `client.chained` has its CA, too.
     """
     leaf, above, top = (one.public_bytes(Encoding.PEM).decode() for one in (certificate, ca, root))
     return {"root.crt": top, "sota.toml": sota_toml, "client.pem": leaf, "client.chained": f"{leaf}\n{above}"}
@@ -151,15 +153,11 @@ def certified_device(
     """
     checks.check_valid(what, certificate, now)
     key = checks.p256_key(what, certificate)
-    units = checks.organizational_units(certificate)
-    if units != [factory]:
-        found = ", ".join(map(repr, units)) or "none"
-        raise AuthorityError(
-            f"{what} must have the factory as its one organizational unit (OU), {factory!r}; it has {found}"
-        )
+    if fault := unit_fault(checks.organizational_units(certificate), factory):
+        raise AuthorityError(f"{what} {fault}")
     names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    if len(names) != 1 or not _UUID.fullmatch(names[0]) or names[0] == _NIL:
-        found = ", ".join(repr(name[:64]) for name in names) or "none"
+    if len(names) != 1 or not is_uuid(names[0]) or names[0] == NIL_UUID:
+        found = listed(map(repr, names))
         raise AuthorityError(f"{what} must have a UUID as its one common name (CN); it has {found}")
     constraints = checks.find_extension(certificate, x509.BasicConstraints)
     if constraints is not None and constraints.ca:

@@ -48,14 +48,19 @@ class KeyStore:
         """A new key, on the disk when this returns, and the request for its certificate.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written, and is not there.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         builder = x509.CertificateSigningRequestBuilder(subject)
         for extension in extensions:
             builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
-        write_key(self.path(purpose, key.public_key()), key)
-        sync_directory(self._folder)
+        path = self.path(purpose, key.public_key())
+        try:
+            write_key(path, key)
+            sync_directory(self._folder)
+        except BaseException:
+            path.unlink(missing_ok=True)  # nobody will ever ask for it
+            raise
         return builder.sign(key, hashes.SHA256())
 
     def path(self, purpose: Purpose, public_key: PublicKeyTypes) -> Path:

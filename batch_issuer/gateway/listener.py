@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Listener"]
 
 _DRAIN_SECONDS = 2.0
-"""How long a request that has begun may go on when the server ends."""
+"""How long the answer to a request that has come whole may take when the server ends; what comes later is not read."""
 
 _HANDSHAKE_SECONDS = 20.0
 _ANSWER_SECONDS = 30.0

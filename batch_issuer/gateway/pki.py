@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from batch_issuer.authority import checks
 from batch_issuer.authority.device_cas import read_device_cas
-from batch_issuer.authority.names import host_fault
+from batch_issuer.authority.names import host_fault, unit_fault
 from batch_issuer.authority.revocation import DISABLED, ENABLED, parse_crl
 from batch_issuer.authority.root import check_root
 from batch_issuer.errors import AuthorityError
@@ -123,12 +123,8 @@ def _root(value: bytes, factory: str, now: datetime) -> x509.Certificate:
     what = "root-crt"
     root = checks.parse_certificate(value, what)
     check_root(what, root, now)
-    units = checks.organizational_units(root)
-    if units != [factory]:
-        found = ", ".join(map(repr, units)) or "none"
-        raise AuthorityError(
-            f"{what} must have the factory as its one organizational unit, {factory!r}; it has {found}"
-        )
+    if fault := unit_fault(checks.organizational_units(root), factory):
+        raise AuthorityError(f"{what} {fault}")
     return root
 
 

@@ -4,8 +4,9 @@
 registration server's on a factory floor: without a token, signed by local-ca. `PUT /ota/devices/` is how such a server,
 or whoever has issued certificates, tells the factory of a device.
 
-Who asks again with the same key gets the same answer, so a lost answer costs nothing; another key under a known UUID
-is a conflict, because the device gateway would not let it in.
+Who asks again with the same key is let in again, so a lost answer costs nothing: a request is answered by another
+certificate for that key, valid beside the one before, a certificate by the device as it is known. Another key under a
+known UUID is a conflict, because the device gateway would not let it in.
 """
 
 from __future__ import annotations
@@ -135,9 +136,11 @@ def _check_issuer(gateway: Gateway, certificate: x509.Certificate, what: str) ->
     cas = issuers(certificate, gateway.pki.device_cas)
     if not cas:
         raise Refusal(400, f"{what} must be signed by a device CA of this factory; it is not")
-    if not any(gateway.pki.is_active(ca) for ca in cas):
+    active = [ca for ca in cas if gateway.pki.is_active(ca)]
+    if not active:
         serial = cas[0].serial_number
         raise Refusal(403, f"{what} is signed by the device CA with the serial number {serial}, which is disabled")
+    checks.check_valid(f"the device CA of {what}", max(active, key=lambda ca: ca.not_valid_after_utc), gateway.now())
 
 
 def _kept(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,10 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def unexpected(request: web.BaseRequest, error: Exception) -> web.Response:
-    """The answer to what nobody expected: 500, and a line on stderr with its kind and place."""
+    """The answer to what nobody expected, and a line on stderr: 507 for a full disk, 500 and its place for the rest."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        print(f"error: no space is left for --data at {request.method} {request.path!r}", file=sys.stderr)  # noqa: T201
+        return _said(507, "the server's disk is full, and nothing was changed")
     # An exception's text may hold what was sent, a key or a token too; its kind and place cannot.
     print(f"error: {_where(error)} at {request.method} {request.path!r}", file=sys.stderr)  # noqa: T201
     return _said(500, "this should not have happened; the server's standard error says where")

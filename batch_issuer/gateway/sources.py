@@ -28,7 +28,7 @@ class InForce:
     Attributes:
         pki: the certificates.
         context: what handshakes of the device gateway go by; None as long as there is no `tls-crt`.
-        online_ca: the newest online-ca whose key is there.
+        online_ca: the newest online-ca whose key is there that may register new devices; the newest if none may.
         local_ca: the local-ca, if its key is there.
         warnings: sentences about what is not used and why.
     """
@@ -51,7 +51,8 @@ def of_api(pki: Pki, keys: KeyStore) -> InForce:
     )
     online = [DeviceCa(ca, key) for ca in pki.device_cas if (key := keys.source("online-ca", ca)) is not None]
     # fioctl adds a new one behind those before it.
-    return InForce(pki, context, online[-1] if online else None)
+    newest = online[-1] if online else None
+    return InForce(pki, context, next((ca for ca in reversed(online) if pki.is_active(ca.certificate)), newest))
 
 
 def of_folder(folder: PkiFolder, now: datetime) -> InForce:

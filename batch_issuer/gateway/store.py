@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from batch_issuer.devices import is_uuid
 from batch_issuer.errors import RefusedError
 from batch_issuer.gateway.database import Database
 from batch_issuer.gateway.state import Pki
@@ -19,11 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Conflict", "Device", "Devices", "Reason", "Store"]
+__all__ = ["Conflict", "Device", "Devices", "Store"]
 
-Reason: TypeAlias = Literal["uuid", "name", "denied"]
-
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _COLUMNS = "uuid, name, device_group, public_key, production, created_at, last_seen, denied"
 
 
@@ -53,15 +50,7 @@ class Device:
 
 
 class Conflict(RefusedError):  # noqa: N818 - what a 409 is called
-    """A device cannot be created or renamed beside those that there are.
-
-    Attributes:
-        reason: what is taken: the UUID, the name, or the UUID of a deleted device that is denied.
-    """
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+    """A device cannot be created or renamed beside those that there are."""
 
 
 class Store:
@@ -210,19 +199,19 @@ class Devices:
         try:
             self._database.execute(statement, values)
         except sqlite3.IntegrityError:
-            raise Conflict("name", f"there is a device with the name {name!r} already") from None
+            raise Conflict(f"there is a device with the name {name!r} already") from None
 
 
 def _check_name(uuid: str, name: str | None) -> None:
-    if name is not None and _UUID.fullmatch(name) and name.lower() != uuid.lower():
+    if name is not None and is_uuid(name) and name.lower() != uuid.lower():
         # It is that device's own name at its first contact, which it could not have any more.
-        raise Conflict("name", f"a device's name must not be another device's UUID; it is {name}")
+        raise Conflict(f"a device's name must not be another device's UUID; it is {name}")
 
 
 def _taken(known: Device) -> Conflict:
     if known.denied:
-        return Conflict("denied", f"the device {known.uuid} was deleted and is denied")
-    return Conflict("uuid", f"there is a device with the UUID {known.uuid} already")
+        return Conflict(f"the device {known.uuid} was deleted and is denied")
+    return Conflict(f"there is a device with the UUID {known.uuid} already")
 
 
 def _pem(*certificates: x509.Certificate | None) -> str:

@@ -7,33 +7,29 @@ its resume goes on with it. Only `release` gives it up.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
 from batch_issuer.errors import LedgerError
 from batch_issuer.ledger.database import open_database, telling, transaction
-from batch_issuer.ledger.entries import Entry, LedgerRun
+from batch_issuer.ledger.history import history, read_run
 from batch_issuer.ledger.lookup import KEY, UUID, find
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from batch_issuer.ledger.entries import Found, IssuedPart, ReservedPart
+    from batch_issuer.ledger.entries import Entry, Found, IssuedPart, LedgerRun, ReservedPart
 
 __all__ = ["Ledger", "open_ledger"]
 
-_RUN = """SELECT
-  id, out, manifest, manifest_sha256, factory, ca_name, ca_serial, ca_key_identifier, not_before, not_after, began
-  FROM runs WHERE number = ?"""
 _ADD_RUN = """INSERT INTO runs
   (id, out, manifest, manifest_sha256, factory, ca_name, ca_serial, ca_key_identifier, not_before, not_after, began)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _RECORD = """UPDATE parts SET serials = ?, public_keys = ?, issued = coalesce(issued, ?)
   WHERE run = ? AND part = ? AND uuids = ?"""
-_SERIAL, _DIGEST = 20, 32
 
 
 def open_ledger(path: Path, *, create: bool = False) -> Ledger | None:
@@ -78,8 +74,7 @@ class Ledger:
     def run(self, number: int) -> LedgerRun:
         """The run of that number."""
         with telling(self._path):
-            row = self._connection.execute(_RUN, (number,)).fetchone()
-        return LedgerRun(*row)
+            return read_run(self._connection, number)
 
     def reserve(self, run: LedgerRun, parts: Sequence[ReservedPart], *, seen: int) -> int:
         """Hold the devices of a run's parts, unless another run took one since `devices` saw the runs up to `seen`.
@@ -133,25 +128,10 @@ class Ledger:
             self._connection.execute("DELETE FROM parts WHERE run = ? AND issued IS NULL", (number,))
         return devices
 
-    def entries(self, device_uuid: str) -> list[Entry]:
-        """Everything about one device, in the order of runs.
-
-        Args:
-            device_uuid: text, in lower case.
-        """
-        uuid = bytes.fromhex(device_uuid.replace("-", ""))
-        found = []
+    def entries(self, uuids: bytes | None = None) -> Iterator[Entry]:
+        """Everything about some devices, 16 octets each, or about all, in the order of runs."""
         with telling(self._path):
-            rows = self._connection.execute(
-                "SELECT run, uuids, serials, public_keys, production, issued FROM parts WHERE instr(uuids, ?) > 0"
-                " ORDER BY run, part",
-                (uuid,),
-            ).fetchall()
-        for number, uuids, *columns in rows:
-            place = _place(uuids, uuid)
-            if place is not None:
-                found.append(_entry(device_uuid, self.run(number), place, columns))
-        return found
+            yield from history(self._connection, uuids)
 
     def _parts(self, number: int) -> set[int]:
         return {part for (part,) in self._connection.execute("SELECT part FROM parts WHERE run = ?", (number,))}
@@ -176,30 +156,3 @@ class Ledger:
                 f"devices of the manifest were taken meanwhile by another run: {holder.id} in {holder.out}",
                 hint="issue what that run does not, into another folder",
             )
-
-
-def _entry(device_uuid: str, run: LedgerRun, place: int, columns: Sequence[Any]) -> Entry:
-    serials, public_keys, production, issued = columns
-    return Entry(
-        device_uuid=device_uuid,
-        serial_number=None if serials is None else serials[_SERIAL * place : _SERIAL * (place + 1)].hex(),
-        public_key_sha256=None if public_keys is None else public_keys[_DIGEST * place : _DIGEST * (place + 1)].hex(),
-        production=bool(production[place]),
-        issued=issued,
-        run=run.id,
-        out=run.out,
-        factory=run.factory,
-        ca_name=run.ca_name,
-        ca_serial=run.ca_serial.hex(),
-        ca_key_identifier=None if run.ca_key_identifier is None else run.ca_key_identifier.hex(),
-        not_before=run.not_before,
-        not_after=run.not_after,
-    )
-
-
-def _place(uuids: bytes, uuid: bytes) -> int | None:
-    """Where a UUID is among many; octets of two neighbours that look like it are not it."""
-    at = uuids.find(uuid)
-    while at >= 0 and at % len(uuid):
-        at = uuids.find(uuid, at + 1)
-    return None if at < 0 else at // len(uuid)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Sequence
 
-__all__ = ["KEY", "UUID", "find"]
+__all__ = ["KEY", "UUID", "find", "places"]
 
 _COMPARED = 16
 """Octets of a value that are compared: all of a UUID, and 128 bits of a digest."""
@@ -64,6 +64,12 @@ def find(connection: sqlite3.Connection, what: What, values: bytes, *, before: i
             pa.table({"value": piece.values.take(hits), "run": pa.array([piece.runs[place] for place in places])})
         )
     return _latest(found, held, seen)
+
+
+def places(octets: bytes, wanted: bytes) -> list[int]:
+    """Where among values of 16 octets those are that are wanted."""
+    found: list[int] = pc.indices_nonzero(pc.is_in(_column(octets), value_set=_column(wanted))).to_pylist()
+    return found
 
 
 class _Piece:

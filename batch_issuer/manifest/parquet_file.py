@@ -55,7 +55,8 @@ class ParquetManifest:
         """
         row = 1
         try:
-            for batch in self._file.iter_batches(batch_size=_CHUNK):
+            # By this thread alone: Arrow's own, which call Python for octets, can abort an interpreter that ends.
+            for batch in self._file.iter_batches(batch_size=_CHUNK, use_threads=False):
                 rows = row_numbers(row, len(batch))
                 row += len(batch)
                 columns = [

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_issuer.columns import is_text
-from batch_issuer.devices import LARGEST_CSR, Rejection
+from batch_issuer.devices import LARGEST_CSR, NIL_UUID, UUID_TEXT, Rejection
 from batch_issuer.manifest.columns import CSR_COLUMN, PRODUCTION_COLUMN, UUID_COLUMN, shorten
 
 if TYPE_CHECKING:
@@ -22,9 +22,8 @@ __all__ = ["CARRIED_PREFIX", "LONGEST_SOTA_TEXT", "CheckedRows", "RawRows", "Row
 CARRIED_PREFIX = "carried:"
 """Before the names of carried columns in the plan, which has columns of its own."""
 
-_UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_UUID_PATTERN = f"^{UUID_TEXT}$"
 _UUID_OCTETS = 16
-_NIL = "00000000-0000-0000-0000-000000000000"
 _NOT_PRINTABLE = r"[\x00-\x1f\x7f]"
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 _SOTA_COLUMNS = ("hardware_id", "tag", "apps")
@@ -118,7 +117,7 @@ class _Checker:
         shown = column
         column = pc.ascii_lower(column.cast(pa.string()))
         fits = pc.match_substring_regex(column, _UUID_PATTERN)
-        fits = pc.and_(pc.fill_null(fits, False), pc.fill_null(pc.not_equal(column, _NIL), False))
+        fits = pc.and_(pc.fill_null(fits, False), pc.fill_null(pc.not_equal(column, NIL_UUID), False))
         if not pc.all(fits).as_py():
             self._reject(fits, place, _uuid_fault, shown)
             column = pc.if_else(fits, column, None)
@@ -201,7 +200,7 @@ class _Checker:
 def _uuid_fault(value: str) -> tuple[str, str]:
     if not value:
         return "uuid-missing", "expected a UUID, got nothing"
-    if value.lower() == _NIL:
+    if value.lower() == NIL_UUID:
         return "uuid-nil", "the nil UUID names no device"
     return "uuid-malformed", f"expected a UUID of 8-4-4-4-12 hexadecimal digits, got '{value}'"
 

@@ -60,6 +60,11 @@ class OutputFolder:
         """A detached CMS signature over `sums`, DER; only of a run with a signer."""
         return self.path / "SHA256SUMS.sig"
 
+    @property
+    def passwords(self) -> Path:
+        """The password of each device's PKCS#12 file, of a run that made them; `sums` has no line for it."""
+        return self.path / "p12-passwords.csv"
+
     def manifest(self, kind: str) -> Path:
         """The output manifest of a kind, `csv` or `parquet`."""
         return self.path / f"manifest.{kind}"

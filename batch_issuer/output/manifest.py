@@ -14,10 +14,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from batch_issuer.columns import is_text
+from batch_issuer.devices import UUID_LENGTH, UUID_TEXT
 from batch_issuer.errors import OutputError
 from batch_issuer.files import PUBLIC_MODE, create_file
 from batch_issuer.output.rows import CERTIFICATE_COLUMN, ISSUED_COLUMNS, KEY_ORIGIN_COLUMN, read_commit
 from batch_issuer.output.spreadsheet import FORMULA, safe_text
+from batch_issuer.sums import BUNDLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
 
-__all__ = ["ManifestWriter", "csv_can_hold", "issued_rows"]
+__all__ = ["ManifestWriter", "csv_can_hold", "issued_rows", "placed_rows"]
 
 _ROW_GROUP = 50_000
 _CSV_BLOCK = 16 << 20
@@ -36,6 +38,8 @@ _RANDOM = ("device_uuid", "serial_number", "certificate_sha256", "public_key_sha
 """Columns of random digits: to compress them takes this process longer than all else that it does per device."""
 _REPEATED = ["not_before", "not_after", "bundle", KEY_ORIGIN_COLUMN]
 _NEEDS_QUOTES = '[",\r\n]'
+_SUFFIXES = r"(\.[a-z0-9]+)*"
+"""What a bundle's or a part's name may end in, in any format; no slash, and no two dots beside each other."""
 
 
 class ManifestWriter:
@@ -171,6 +175,38 @@ def issued_rows(folder: OutputFolder, record: RunRecord, *, also: Sequence[str] 
             yield from _csv_rows(path, also)
     except (pa.ArrowException, csv.Error, OSError, KeyError, ValueError) as error:
         raise OutputError(f"{path.name} is missing or damaged: {error}") from None
+
+
+def placed_rows(folder: OutputFolder, record: RunRecord, *, also: Sequence[str] = ()) -> Iterator[pa.Table]:
+    """The same, for those who go to the bundles: every UUID is one, and every bundle is in its folder.
+
+    Args:
+        folder: the run's.
+        record: what was asked.
+        also: further columns, each as text where the manifest has it.
+
+    Raises:
+        OutputError: the manifest or a commit record is missing, damaged, or leads out of the bundles folder.
+    """
+    for rows in issued_rows(folder, record, also=also):
+        _check_places(rows["device_uuid"], rows["bundle"])
+        yield rows
+
+
+def _check_places(uuids: pa.ChunkedArray, places: pa.ChunkedArray) -> None:
+    begin = len(f"{BUNDLES}/")
+    own = pc.equal(pc.utf8_slice_codeunits(places, begin, begin + UUID_LENGTH), uuids)
+    good = pc.and_kleene(
+        pc.match_substring_regex(uuids, f"^{UUID_TEXT}$"),
+        pc.or_kleene(
+            pc.and_kleene(own, pc.match_substring_regex(places, f"^{BUNDLES}/{UUID_TEXT}{_SUFFIXES}$")),
+            pc.match_substring_regex(places, f"^{BUNDLES}/part-[0-9]{{5,}}{_SUFFIXES}$"),
+        ),
+    )
+    bad = pc.index(pc.fill_null(good, False), pa.scalar(False)).as_py()
+    if bad >= 0:
+        place, uuid = places[bad].as_py(), uuids[bad].as_py()
+        raise OutputError(f"the output manifest names a bundle that cannot be: {place!r} for {uuid!r}")
 
 
 def _read_schema(names: Sequence[str], also: Sequence[str]) -> pa.Schema:

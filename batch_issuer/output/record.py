@@ -40,6 +40,9 @@ class RunRecord:
         signer: who signs SHA256SUMS, by the name in the PKI directory; None for nobody.
         signer_certificate: its certificate, PEM.
         format: how bundles are stored.
+        p12_passwords: of format p12, `run` when all bundles have the one password that was given, `device` when one was
+            made for each; None for other formats. Never a password itself, nor what could be used to guess it.
+        seal_to: age recipients that each part is encrypted to, sorted; empty when parts are not sealed.
         part_size: devices per part.
         days: validity asked for.
         backdate: seconds that notBefore was asked to lie back.
@@ -74,6 +77,8 @@ class RunRecord:
     signer: str | None
     signer_certificate: str | None
     format: str
+    p12_passwords: str | None
+    seal_to: tuple[str, ...]
     part_size: int
     days: int
     backdate: int
@@ -97,6 +102,11 @@ class RunRecord:
     def part_devices(self, index: int) -> int:
         """How many devices the part at `index` has."""
         return min(self.part_size, self.accepted - index * self.part_size)
+
+    @property
+    def makes_passwords(self) -> bool:
+        """Whether a password is made for each device, and listed."""
+        return self.p12_passwords == "device"
 
     @property
     def starts(self) -> datetime:
@@ -141,6 +151,7 @@ def read_record(path: Path) -> RunRecord:
                 f"{path} has format version {version}, expected {_FORMAT_VERSION}",
                 hint="use the version of batch-issuer that began this run",
             )
+        values["seal_to"] = tuple(values["seal_to"])
         record = RunRecord(**values)
         _check_types(record)
     except (FileNotFoundError, NotADirectoryError):
@@ -151,11 +162,19 @@ def read_record(path: Path) -> RunRecord:
 
 
 def _check_types(record: RunRecord) -> None:
-    kinds = {"str": (str,), "int": (int,), "bool": (bool,), "str | None": (str, type(None))}
+    kinds = {
+        "str": (str,),
+        "int": (int,),
+        "bool": (bool,),
+        "str | None": (str, type(None)),
+        "tuple[str, ...]": (tuple,),
+    }
     for field in fields(record):
         value = getattr(record, field.name)
         if type(value) not in kinds[str(field.type)]:
             raise ValueError(f"{field.name} is of the wrong type")
+    if not all(type(recipient) is str for recipient in record.seal_to):
+        raise ValueError("seal_to is of the wrong type")
     if record.part_size < 1 or not 0 <= record.csr_rows <= record.accepted <= record.rows:
         raise ValueError("its counts contradict each other")
     parse_time(record.not_before), parse_time(record.not_after)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -69,6 +69,12 @@ _ATTEMPT_ID = re.compile(f"[0-9a-f]{{{2 * _ATTEMPT_OCTETS}}}")
 _SUMS_COLUMN = pa.field("sums", pa.binary())
 """The last column of a commit record, known by its place: a column carried through may have any name."""
 
+_PASSWORDS = b"batch_issuer.passwords"
+"""In the metadata of a commit record that has passwords."""
+
+_PASSWORDS_COLUMN = pa.field("passwords", pa.binary())
+"""The column before it, in runs that make a password for each device; known by its place too."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
@@ -78,11 +84,13 @@ class CommitRecord:
         rows: the part's rows of the output manifest.
         sums: the part's lines of `SHA256SUMS`, in the order of the rows.
         attempt: whose staged bundles these are: a part can be made twice at once, and is committed by one attempt.
+        passwords: the part's lines of `p12-passwords.csv`, the same; nothing if the run makes none. Not shown by repr.
     """
 
     rows: pa.Table
     sums: memoryview
     attempt: str
+    passwords: memoryview = field(repr=False)
 
 
 def new_attempt() -> str:
@@ -131,7 +139,9 @@ def commit_table(
     return pa.table(columns | carried)
 
 
-def encode_commit(rows: pa.Table, sums: Sequence[bytes], attempt: str) -> memoryview:
+def encode_commit(
+    rows: pa.Table, sums: Sequence[bytes], attempt: str, *, passwords: Sequence[bytes] | None = None
+) -> memoryview:
     """A commit record's octets: an Arrow IPC file of one batch.
 
     Args:
@@ -139,8 +149,13 @@ def encode_commit(rows: pa.Table, sums: Sequence[bytes], attempt: str) -> memory
         sums: the lines of `SHA256SUMS` for each row. They are here and in no file of their own, so that there is no
             instant at which a part is committed without them, or they without the part.
         attempt: the attempt whose bundles they are.
+        passwords: the line of `p12-passwords.csv` for each row, here for the same reason; None if the run makes none.
     """
-    table = rows.append_column(_SUMS_COLUMN, binary_column(sums)).replace_schema_metadata({_ATTEMPT: attempt})
+    table, metadata = rows, {_ATTEMPT: attempt.encode()}
+    if passwords is not None:
+        table = table.append_column(_PASSWORDS_COLUMN, binary_column(passwords))
+        metadata[_PASSWORDS] = b"made"
+    table = table.append_column(_SUMS_COLUMN, binary_column(sums)).replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
@@ -168,13 +183,22 @@ def read_commit(path: Path, *, checked: bool = False) -> CommitRecord:
 
 
 def _parted(table: pa.Table) -> CommitRecord:
-    attempt = (table.schema.metadata or {}).get(_ATTEMPT, b"").decode("ascii")
+    metadata = table.schema.metadata or {}
+    attempt = metadata.get(_ATTEMPT, b"").decode("ascii")
     if not _ATTEMPT_ID.fullmatch(attempt):
         raise ValueError("it names no attempt")
-    last = table.num_columns - 1
-    rows = table.remove_column(last).replace_schema_metadata(None)
+    rows, sums = _without_last(table.replace_schema_metadata(None), _SUMS_COLUMN)
+    passwords = memoryview(b"")
+    if _PASSWORDS in metadata:
+        rows, passwords = _without_last(rows, _PASSWORDS_COLUMN)
     rows.select(ISSUED_COLUMNS.names)
-    if table.schema.field(last) != _SUMS_COLUMN:
-        raise KeyError("its last column is not that of SHA256SUMS")
+    return CommitRecord(rows, sums, attempt, passwords)
+
+
+def _without_last(table: pa.Table, column: pa.Field) -> tuple[pa.Table, memoryview]:
+    """The table without its last column, which must be `column`, and the values of that."""
+    last = table.num_columns - 1
+    if last < 0 or table.schema.field(last) != column:
+        raise KeyError(f"its column {column.name!r} is not where it belongs")
     # The values of a column stand one after the other in its last buffer (Arrow's columnar format, binary layout).
-    return CommitRecord(rows, memoryview(table.column(last).combine_chunks().buffers()[2]), attempt)
+    return table.remove_column(last), memoryview(table.column(last).combine_chunks().buffers()[2])

@@ -13,6 +13,7 @@ from array import array
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
+from batch_issuer.devices import UUID_TEXT
 from batch_issuer.errors import OutputError
 from batch_issuer.factory_api.devices import Outcome, Registration
 from batch_issuer.files import PUBLIC_MODE, create_file, sync_directory, write_all
@@ -29,7 +30,6 @@ REGISTERED = "registered.csv"
 
 _COLUMNS = ("row", "device_uuid", "outcome", "status", "message", "api")
 _HEADER = (",".join(_COLUMNS) + "\n").encode()
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _OPEN = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SYNC_SECONDS = 1.0
 _HINT = "move it away and register again: what the API has already is seen as existing"
@@ -81,7 +81,7 @@ class RegisteredRows:
             row, registered = int(row_text), Outcome(outcome).registered
         except (ValueError, csv.Error):
             return False
-        if not 1 <= row < len(self._registered) or not _UUID.fullmatch(device_uuid):
+        if not 1 <= row < len(self._registered) or not re.fullmatch(UUID_TEXT, device_uuid):
             return False
         if api == self._api:
             self._registered[row] = registered

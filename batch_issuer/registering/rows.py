@@ -6,13 +6,14 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_issuer.bundles.contents import CERTIFICATE
-from batch_issuer.bundles.format import bundle_format
+from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.errors import BundleError, OutputError
 from batch_issuer.output.folder import BUNDLES
-from batch_issuer.output.manifest import issued_rows
+from batch_issuer.output.manifest import placed_rows
 from batch_issuer.output.rows import CERTIFICATE_COLUMN
 from batch_issuer.output.spreadsheet import FORMULA
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from batch_issuer.bundles.contents import Bundle
+    from batch_issuer.bundles.format import BundleFormat, PasswordOf
+    from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
     from batch_issuer.registering.journal import RegisteredRows
@@ -31,8 +34,6 @@ _SKIPPED_AT_ONCE = 1000
 _VERIFY = "`batch-issuer verify` tells what is wrong with this run"
 _RESUME = "`batch-issuer issue --resume` puts what a killed run committed into place; then register again"
 _READ = ("row", "device_uuid", "certificate_sha256", "bundle")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_PACKED_LOCATION = re.compile(r"part-[0-9]{5,}\.[a-z0-9]+")
 _PEM = re.compile(
     rb"\s*-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+)-----END CERTIFICATE-----\s*", re.ASCII
 )
@@ -87,7 +88,7 @@ def issued_devices(folder: OutputFolder, record: RunRecord) -> Iterator[IssuedRo
     """
     finished = folder.summary.exists()
     neutralised = finished and record.spreadsheet_safe and record.manifest_format == "csv"
-    for table in issued_rows(folder, record, also=("name", "group", CERTIFICATE_COLUMN)):
+    for table in placed_rows(folder, record, also=("name", "group", CERTIFICATE_COLUMN)):
         columns = [*_READ, *(name for name in ("name", "group", CERTIFICATE_COLUMN) if name in table.column_names)]
         for start in range(0, len(table), _ROWS_AT_ONCE):
             for values in table.select(columns).slice(start, _ROWS_AT_ONCE).to_pylist():
@@ -95,7 +96,11 @@ def issued_devices(folder: OutputFolder, record: RunRecord) -> Iterator[IssuedRo
 
 
 def registrants(
-    folder: OutputFolder, record: RunRecord, known: RegisteredRows
+    folder: OutputFolder,
+    record: RunRecord,
+    known: RegisteredRows,
+    identities: AgeIdentities | None = None,
+    passwords: PasswordOf | None = None,
 ) -> Generator[Registrant | int, None, None]:
     """The devices that are to be registered, in the manifest's order; among them numbers: so many were passed over.
 
@@ -105,12 +110,14 @@ def registrants(
         folder: the run's.
         record: what was asked.
         known: which devices the API has.
+        identities: what opens sealed bundles, where the manifest has no certificates.
+        passwords: opens bundles, where that takes passwords.
 
     Raises:
         OutputError: the manifest is missing or damaged, or contradicts what is known.
         BundleError: a certificate cannot be read, or is another than the manifest says.
     """
-    certificates = _Certificates(folder, record)
+    certificates = _Certificates(folder, record, identities, passwords)
     skipped = 0
     for device in issued_devices(folder, record):
         if not known.has(device.row, device.device_uuid):
@@ -125,10 +132,8 @@ def registrants(
 def _row(values: dict[str, object], *, rows: int, neutralised: bool) -> IssuedRow:
     row, uuid, digest, bundle = (values[name] for name in _READ)
     location = str(bundle).removeprefix(f"{BUNDLES}/")
-    if not isinstance(row, int) or not 1 <= row <= rows or not _UUID.fullmatch(str(uuid)):
+    if not isinstance(row, int) or not 1 <= row <= rows:
         raise OutputError(f"the output manifest has a row that cannot be: row {row!r}, device {uuid!r}")
-    if location != uuid and not _PACKED_LOCATION.fullmatch(location):
-        raise OutputError(f"the output manifest names a bundle that cannot be: {bundle!r} for {uuid!r}")
     name, group = (_text(values.get(column), neutralised=neutralised) for column in ("name", "group"))
     certificate = _text(values.get(CERTIFICATE_COLUMN))
     return IssuedRow(row, str(uuid), str(digest), location, name, group, certificate)
@@ -147,9 +152,16 @@ class _Certificates:
     Bundles have private keys as well; of what is read only the certificate is kept.
     """
 
-    def __init__(self, folder: OutputFolder, record: RunRecord) -> None:
+    def __init__(
+        self,
+        folder: OutputFolder,
+        record: RunRecord,
+        identities: AgeIdentities | None,
+        passwords: PasswordOf | None,
+    ) -> None:
         self._folder = folder
-        self._stored = bundle_format(record.format)
+        self._record = record
+        self._opened_by = (identities, passwords)
         self._hint = _VERIFY if folder.summary.exists() else _RESUME
         self._location = ""
         self._bundles: Iterator[Bundle] = iter(())
@@ -172,6 +184,10 @@ class _Certificates:
                 hint=self._hint,
             )
         return text.decode()
+
+    @cached_property
+    def _stored(self) -> BundleFormat:
+        return readable_format(self._record.format, self._record.seal_to, *self._opened_by)
 
     def _stored_certificate(self, device: IssuedRow) -> bytes:
         if device.location != self._location:

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.errors import RefusedError
 from batch_issuer.output.folder import OutputFolder
 from batch_issuer.output.record import read_record
@@ -17,6 +18,8 @@ from batch_issuer.registering.sending import Sending
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_issuer.bundles.format import PasswordOf
+    from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.factory_api.endpoint import Endpoint
     from batch_issuer.output.record import RunRecord
     from batch_issuer.registering.sending import Observer
@@ -54,7 +57,15 @@ def forecast(out: Path, *, api: str, group: str | None, observer: Observer) -> F
 
 
 def register_run(
-    out: Path, endpoint: Endpoint, *, group: str | None, rate: float, concurrency: int, observer: Observer
+    out: Path,
+    endpoint: Endpoint,
+    *,
+    group: str | None,
+    rate: float,
+    concurrency: int,
+    observer: Observer,
+    identities: AgeIdentities | None = None,
+    passwords: PasswordOf | None = None,
 ) -> Report:
     """Create a run's devices at the factory's API.
 
@@ -73,21 +84,25 @@ def register_run(
         rate: requests per second, retries counted.
         concurrency: requests at a time.
         observer: told how it goes.
+        identities: what opens sealed bundles, where the manifest has no certificates.
+        passwords: what opens PKCS#12 bundles, where the manifest has no certificates.
 
     Raises:
         OutputError: there is no run, its manifest or `registered.csv` is damaged, or another process registers it.
-        RefusedError: no device is issued yet.
+        RefusedError: no device is issued yet; or bundles are sealed, and there is no identity, or no right one.
         BundleError: a device's certificate cannot be read, or is not what the manifest says.
         ApiError: the API cannot be reached, refuses the token, or fails for every device.
         Interrupted: by a signal.
         OSError: `registered.csv` cannot be written.
     """
     folder, record, devices = _open_run(out, observer)
+    if not record.with_certificates:
+        readable_format(record.format, record.seal_to, identities)  # refuses what cannot be read
     known = RegisteredRows(record.rows, endpoint.url)
     tally = Tally(devices)
     with (
         Journal(out / REGISTERED, known, api=endpoint.url) as journal,
-        closing(registrants(folder, record, known)) as unregistered,
+        closing(registrants(folder, record, known, identities, passwords)) as unregistered,
     ):
         sending = Sending(unregistered, journal, tally, observer, group=group)
         observer.begin(devices)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.output.record import RunRecord
     from batch_issuer.verification.anchors import Anchors
 
@@ -17,11 +18,13 @@ __all__ = ["RunFacts"]
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What every device of a run is checked against; no secret.
+    """What every device of a run is checked against.
 
     Attributes:
         out: the output folder.
         format: how bundles are stored.
+        seal_to: whom for parts are sealed; empty when they are not.
+        identities: what opens sealed parts; no repr shows it.
         ca: the device CA's certificate, DER.
         root: the root's, DER.
         factory: the organizational unit.
@@ -40,6 +43,8 @@ class RunFacts:
 
     out: Path
     format: str
+    seal_to: tuple[str, ...]
+    identities: AgeIdentities | None
     ca: bytes
     root: bytes
     factory: str
@@ -56,18 +61,23 @@ class RunFacts:
     formulas_neutralised: bool
 
     @classmethod
-    def of(cls, out: Path, record: RunRecord, anchors: Anchors, *, finished: bool) -> RunFacts:
+    def of(
+        cls, out: Path, record: RunRecord, anchors: Anchors, *, finished: bool, identities: AgeIdentities | None = None
+    ) -> RunFacts:
         """The facts of a run, with the certificates that it is checked against.
 
         Args:
             out: the output folder.
             record: what was asked.
             anchors: the certificates.
+            identities: what opens sealed parts.
             finished: whether rows come from the output manifest; those of an unfinished run are as in the input.
         """
         return cls(
             out=out,
             format=record.format,
+            seal_to=record.seal_to,
+            identities=identities,
             ca=anchors.ca,
             root=anchors.root,
             factory=record.factory,

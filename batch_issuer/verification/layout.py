@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from batch_issuer.files import DIRECTORY_MODE, PUBLIC_MODE
+from batch_issuer.files import DIRECTORY_MODE, PRIVATE_MODE, PUBLIC_MODE
 from batch_issuer.verification.finding import Fault
 from batch_issuer.verification.readable import shown_text
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from batch_issuer.output.folder import OutputFolder
     from batch_issuer.output.record import RunRecord
 
-__all__ = ["folder_faults", "read_rejected", "summary_faults", "unknown_bundles"]
+__all__ = ["folder_faults", "password_faults", "read_rejected", "summary_faults", "unknown_bundles"]
 
 _ADDED_LATER = frozenset({"registered.csv"})
 """What other commands write there, `register` so far: no run's SHA256SUMS has a line for it."""
@@ -33,7 +33,8 @@ def folder_faults(folder: OutputFolder, record: RunRecord, *, finished: bool) ->
     mode = stat.S_IMODE(os.stat(folder.path).st_mode)
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         yield ".", Fault("folder-mode", f"the output folder's mode is {mode:04o}: others than its owner may change it")
-    known = public | {folder.bundles.name} | (set() if finished else {folder.work.name})
+    private = {folder.passwords.name} if record.makes_passwords else set[str]()
+    known = public | private | {folder.bundles.name} | (set() if finished else {folder.work.name})
     there = sorted(os.listdir(folder.path))
     for name in sorted(needed.difference(there)):
         yield name, Fault("folder-missing", f"{name} is not there")
@@ -45,6 +46,8 @@ def folder_faults(folder: OutputFolder, record: RunRecord, *, finished: bool) ->
             yield name, Fault("folder-unknown", f"{shown_text(name)} is there, and no run puts it there")
         elif name in public:
             yield from ((name, fault) for fault in _file_faults(status, stat.S_IFREG, PUBLIC_MODE))
+        elif name == folder.passwords.name:
+            yield from ((name, fault) for fault in _file_faults(status, stat.S_IFREG, PRIVATE_MODE))
         elif name == folder.bundles.name:
             yield from ((name, fault) for fault in _file_faults(status, stat.S_IFDIR, DIRECTORY_MODE))
 
@@ -93,6 +96,15 @@ def summary_faults(folder: OutputFolder, record: RunRecord) -> list[Fault]:
         ]
     except (ValueError, AttributeError, OSError) as error:
         return [Fault("summary-unreadable", f"it cannot be read: {error}")]
+
+
+def password_faults(folder: OutputFolder, record: RunRecord) -> Iterator[Fault]:
+    """What is wrong with the list of passwords as a whole; a list that was moved away is no fault."""
+    if not record.makes_passwords or not folder.passwords.is_file():
+        return
+    listed = folder.passwords.read_bytes().count(b"\n") - 1
+    if listed != record.accepted:
+        yield Fault("passwords-count", f"it has the passwords of {listed} devices, expected {record.accepted}")
 
 
 def read_rejected(folder: OutputFolder) -> pa.Array:

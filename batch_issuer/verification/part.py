@@ -10,19 +10,20 @@ from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from batch_issuer.bundles.format import bundle_format
-from batch_issuer.errors import BundleError
+from batch_issuer.bundles.sealed import readable_format
+from batch_issuer.errors import BundleError, IdentityError
 from batch_issuer.output.folder import BUNDLES, OutputFolder
 from batch_issuer.output.rows import read_commit
 from batch_issuer.verification.bundle import BundleChecker
 from batch_issuer.verification.finding import Fault, Findings
+from batch_issuer.verification.p12_file import P12Reader
 from batch_issuer.verification.readable import shown_text
 from batch_issuer.verification.regular import file_sha256
-from batch_issuer.verification.rows import decode_rows
+from batch_issuer.verification.rows import SUFFIXES, decode_rows
 from batch_issuer.verification.sums import span_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from batch_issuer.bundles.contents import Bundle
     from batch_issuer.verification.facts import RunFacts
@@ -75,15 +76,17 @@ class PartChecker:
 
     def __init__(self, facts: RunFacts) -> None:
         self._folder = OutputFolder(facts.out)
-        self._format = bundle_format(facts.format)
+        self._format = readable_format(facts.format, facts.seal_to, facts.identities)
         self._bundles = BundleChecker(facts)
+        self._suffix = SUFFIXES.get(facts.format, "")
+        self._p12 = P12Reader(facts) if facts.format == "p12" else None
 
     def check(self, task: PartTask) -> PartResult:
         """Check the bundles of a task's rows."""
         collector = _Collector(self._bundles)
         rows = decode_rows(task.rows)
         if task.location is None:
-            self._check_folders(rows, collector)
+            self._check_entries(rows, task.passwords or (None,) * len(rows), collector)
         else:
             self._check_file(task.location, rows, collector)
         if task.sums is not None:
@@ -118,32 +121,48 @@ class PartChecker:
                     collector.findings.add([unknown], place, device_uuid=bundle.device_uuid)
                 else:
                     collector.take(bundle, row)
-        except BundleError as error:
+        except (BundleError, IdentityError) as error:
             wrong = f"{error}; {len(waiting)} of its {len(rows)} devices were not reached"
-            collector.findings.add([Fault("part-unreadable", wrong)], place)
+            code = "part-sealed" if isinstance(error, IdentityError) else "part-unreadable"
+            collector.findings.add([Fault(code, wrong)], place)
             return
         for row in waiting.values():
             collector.add(Fault("bundle-missing", "the device of this row has no bundle in its part"), row)
         if not waiting and len(order) == len(rows) and order != [row.device_uuid for row in rows]:
             collector.findings.add([Fault("part-order", "the bundles are in another order than the rows")], place)
 
-    def _check_folders(self, rows: list[Row], collector: _Collector) -> None:
-        for row in rows:
-            if row.bundle != f"{BUNDLES}/{row.device_uuid}":
-                wrong = f"bundle is {shown_text(str(row.bundle))}, expected {BUNDLES}/{row.device_uuid}"
+    def _check_entries(self, rows: list[Row], passwords: Iterable[bytes | None], collector: _Collector) -> None:
+        for row, password in zip(rows, passwords, strict=True):
+            name = f"{row.device_uuid}{self._suffix}"
+            if row.bundle != f"{BUNDLES}/{name}":
+                wrong = f"bundle is {shown_text(str(row.bundle))}, expected {BUNDLES}/{name}"
                 collector.add(Fault("row-bundle", wrong), row)
             if not is_device_uuid(row.device_uuid):
                 collector.add(Fault("row-uuid", _NOT_A_UUID), row)
                 continue  # it is never used as a path
-            try:
-                for bundle in self._format.read(self._folder.bundles, row.device_uuid):
-                    collector.take(bundle, row)
-                    collector.hash(bundle)
-            except BundleError as error:
-                if os.path.lexists(self._folder.bundles / row.device_uuid):
-                    collector.add(Fault("bundle-unreadable", str(error)), row)
-                else:
-                    collector.add(self._absence(row.device_uuid, 1), row)
+            if not os.path.lexists(self._folder.bundles / name):
+                collector.add(self._absence(name, 1), row)
+            elif self._p12 is None:
+                self._check_folder(row, collector)
+            else:
+                self._check_p12(self._p12, row, password, collector)
+
+    def _check_folder(self, row: Row, collector: _Collector) -> None:
+        try:
+            for bundle in self._format.read(self._folder.bundles, row.device_uuid):
+                collector.take(bundle, row)
+                collector.hash(bundle)
+        except BundleError as error:
+            collector.add(Fault("bundle-unreadable", str(error)), row)
+
+    def _check_p12(self, reader: P12Reader, row: Row, password: bytes | None, collector: _Collector) -> None:
+        read = reader.read(row.device_uuid, password)
+        if read.digest is not None:
+            collector.digests[f"{BUNDLES}/{row.device_uuid}{self._suffix}"] = read.digest
+        for fault in read.faults:
+            collector.add(fault, row)
+        if read.bundle is not None:
+            collector.take(read.bundle, row)
 
     def _absence(self, location: str, devices: int) -> Fault:
         if location in self._staged:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -16,16 +16,20 @@ from batch_issuer.verification.readable import shown_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from batch_issuer.bundles.format import PasswordOf
     from batch_issuer.output.record import RunRecord
     from batch_issuer.verification.sums import SumsWalk
 
-__all__ = ["FOLDERS_PER_TASK", "OPTIONAL_COLUMNS", "ManifestWalk", "PartTask", "Row", "decode_rows"]
+__all__ = ["FOLDERS_PER_TASK", "OPTIONAL_COLUMNS", "SUFFIXES", "ManifestWalk", "PartTask", "Row", "decode_rows"]
 
 OPTIONAL_COLUMNS = ("production", "hardware_id", "tag", "apps", CERTIFICATE_COLUMN, KEY_ORIGIN_COLUMN)
 """Columns of the output manifest that bear on a device's bundle, where they are there."""
 
 FOLDERS_PER_TASK = 5000
-"""Bundles checked together when each has a folder of its own."""
+"""Bundles checked together when each has an entry of its own in the bundles folder."""
+
+SUFFIXES = {"dir": "", "p12": ".p12"}
+"""What follows the UUID in a bundle's name, in the formats that give each an entry of its own."""
 
 
 class Row(NamedTuple):
@@ -59,12 +63,15 @@ class PartTask:
         rows: an Arrow IPC stream.
         count: how many rows.
         sums: where their lines of SHA256SUMS begin and end; None when these are not checked.
+        passwords: of each row's bundle, None for one that nobody knows; empty when bundles have none. Not shown by
+            repr.
     """
 
     location: str | None
     rows: bytes
     count: int
     sums: tuple[int, int] | None = None
+    passwords: tuple[bytes | None, ...] = field(default=(), repr=False)
 
     @property
     def place(self) -> str:
@@ -94,6 +101,7 @@ class ManifestWalk:
         findings: takes what is wrong.
         rejected: the rejected rows, sorted, int64.
         sums: SHA256SUMS, gone through beside it; None if the run has none yet.
+        passwords: gives a bundle's password by its device's UUID; None when bundles have none.
 
     Attributes:
         devices: rows seen.
@@ -101,17 +109,27 @@ class ManifestWalk:
         locations: the parts that rows name, below the bundles folder; empty when each device has a folder of its own.
     """
 
-    def __init__(self, record: RunRecord, findings: Findings, rejected: pa.Array, sums: SumsWalk | None = None) -> None:
+    def __init__(
+        self,
+        record: RunRecord,
+        findings: Findings,
+        rejected: pa.Array,
+        sums: SumsWalk | None = None,
+        passwords: PasswordOf | None = None,
+    ) -> None:
         self.devices = self.csr_rows = 0
         self.locations: set[str] = set()
         self._record = record
         self._findings = findings
         self._rejected = rejected
         self._sums = sums
+        self._passwords = passwords
         self._place = f"manifest.{record.manifest_format}"
         self._last_row = 0
-        self._packed = record.format != "dir"
-        self._parts = {f"{part_name(index)}.{record.format}": index for index in range(record.parts)}
+        self._packed = record.format not in SUFFIXES
+        self._suffix = SUFFIXES.get(record.format, "")
+        suffix = record.format + (".age" if record.seal_to else "")
+        self._parts = {f"{part_name(index)}.{suffix}": index for index in range(record.parts)}
 
     def tasks(self, tables: Iterable[pa.Table]) -> Iterator[PartTask]:
         """The rows of a manifest in tasks, none of them checked twice."""
@@ -164,15 +182,18 @@ class ManifestWalk:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as writer:
             writer.write_table(rows)
-        yield PartTask(location, sink.getvalue().to_pybytes(), len(rows), self._span(location, rows))
+        passwords: tuple[bytes | None, ...] = ()
+        if self._passwords is not None:
+            passwords = tuple(map(self._passwords, rows.column("device_uuid").to_pylist()))
+        yield PartTask(location, sink.getvalue().to_pybytes(), len(rows), self._span(location, rows), passwords)
 
     def _span(self, location: str | None, rows: pa.Table) -> tuple[int, int] | None:
         if self._sums is None:
             return None
         if location is not None:
             return self._sums.span(lambda: [location], location, 1)
-        uuids = rows.column("device_uuid")
-        return self._sums.span(uuids.to_pylist, f"{uuids[-1]}/", len(uuids))
+        uuids, suffix = rows.column("device_uuid").to_pylist(), self._suffix
+        return self._sums.span(lambda: [f"{uuid}{suffix}" for uuid in uuids], f"{uuids[-1]}{suffix or '/'}", len(uuids))
 
     def _known_part(self, rows: pa.Table) -> str | None:
         """The part that the rows name; None, with a finding, if it is none of this run's or named before."""

@@ -10,7 +10,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from batch_issuer.bundles.sealed import readable_format
 from batch_issuer.errors import OutputError
 from batch_issuer.output.folder import BUNDLES, OutputFolder
 from batch_issuer.output.manifest import issued_rows
@@ -20,9 +22,15 @@ from batch_issuer.verification import part
 from batch_issuer.verification.anchors import anchor_faults, recorded_anchors
 from batch_issuer.verification.facts import RunFacts
 from batch_issuer.verification.finding import Fault, Finding, Findings
-from batch_issuer.verification.layout import folder_faults, read_rejected, summary_faults, unknown_bundles
+from batch_issuer.verification.layout import (
+    folder_faults,
+    password_faults,
+    read_rejected,
+    summary_faults,
+    unknown_bundles,
+)
 from batch_issuer.verification.readable import shown_text
-from batch_issuer.verification.rows import FOLDERS_PER_TASK, OPTIONAL_COLUMNS, ManifestWalk, PartTask
+from batch_issuer.verification.rows import FOLDERS_PER_TASK, OPTIONAL_COLUMNS, SUFFIXES, ManifestWalk, PartTask
 from batch_issuer.verification.signature import signature_faults, signer_faults, signer_name
 from batch_issuer.verification.sums import open_sums
 from batch_issuer.verification.unique import Identities
@@ -31,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from batch_issuer.bundles.format import PasswordOf
+    from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.verification.anchors import Anchors
     from batch_issuer.verification.part import PartResult
 
@@ -75,7 +85,9 @@ def verify_run(
     out: Path,
     *,
     anchors: Anchors | None = None,
+    passwords: PasswordOf | None = None,
     workers: int = 1,
+    identities: AgeIdentities | None = None,
     progress: Callable[[int], object] = lambda _: None,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Report:
@@ -89,26 +101,39 @@ def verify_run(
     Args:
         out: the output folder.
         anchors: the factory's certificates; None takes those that the run itself recorded.
+        passwords: gives a bundle's password by its device's UUID, where bundles have one.
         workers: processes that check.
+        identities: what opens sealed parts.
         progress: told how many more devices are done.
         notify: told, in a sentence, what the user should know meanwhile.
 
     Raises:
         OutputError: there is no run, or its `run.json` is damaged.
+        RefusedError: bundles are sealed, and there is no identity.
         RunFailedError: the workers died.
         OSError: the disk failed.
     """
-    return _Verification(out, anchors, workers).run(progress, notify)
+    return _Verification(out, anchors, workers, identities, passwords).run(progress, notify)
 
 
 class _Verification:
     """One verification; each step is a method."""
 
-    def __init__(self, out: Path, anchors: Anchors | None, workers: int) -> None:
+    def __init__(
+        self,
+        out: Path,
+        anchors: Anchors | None,
+        workers: int,
+        identities: AgeIdentities | None,
+        passwords: PasswordOf | None,
+    ) -> None:
         self._began = monotonic()
         self._folder = OutputFolder(out.absolute())
         self._record = read_record(self._folder.record)
+        readable_format(self._record.format, self._record.seal_to, identities)  # refuses what cannot be read
+        self._opened_by = identities
         prepare_workers([part.__name__])
+        self._passwords = passwords
         self._anchors = anchors or recorded_anchors(self._record)
         self._finished = self._folder.summary.exists()
         most_tasks = max(self._record.parts, -(-self._record.accepted // FOLDERS_PER_TASK))
@@ -121,7 +146,7 @@ class _Verification:
         self._check_frame()
         signed = self._check_signature()
         with open_sums(self._folder.sums) if self._finished else nullcontext() as sums:
-            walk = ManifestWalk(self._record, self._findings, self._rejected(), sums)
+            walk = ManifestWalk(self._record, self._findings, self._rejected(), sums, self._passwords)
             for task, result in self._supervisor(notify).run(walk.tasks(self._tables())):
                 self._take(result)
                 progress(task.count)
@@ -137,6 +162,7 @@ class _Verification:
             self._findings.add([fault], place)
         if self._finished:
             self._findings.add(summary_faults(self._folder, self._record), self._folder.summary.name)
+            self._findings.add(password_faults(self._folder, self._record), self._folder.passwords.name)
         else:
             wrong = f"{self._committed()} of {self._record.parts} parts are committed; --resume issues the others"
             self._findings.add([Fault("run-unfinished", wrong)], self._folder.record.name)
@@ -177,7 +203,13 @@ class _Verification:
         return self._folder.manifest(self._record.manifest_format).name
 
     def _supervisor(self, notify: Callable[[str], None]) -> Supervisor[PartTask, PartResult]:
-        facts = RunFacts.of(self._folder.path, self._record, self._anchors, finished=self._finished)
+        facts = RunFacts.of(
+            self._folder.path,
+            self._record,
+            self._anchors,
+            finished=self._finished,
+            identities=self._opened_by,
+        )
         begin = partial(part.start, facts)
         return Supervisor(begin, workers=self._workers, label=lambda task: task.place, notify=notify)
 
@@ -201,18 +233,20 @@ class _Verification:
                 self._findings.add([unknown], BUNDLES)
 
     def _unknown(self, walk: ManifestWalk) -> Iterator[str]:
-        if self._record.format != "dir":
+        suffix = SUFFIXES.get(self._record.format)
+        if suffix is None:
             return unknown_bundles(self._folder, [pa.array(sorted(walk.locations), pa.string())])
         with os.scandir(self._folder.bundles) as entries:
             if sum(1 for _ in entries) == self._found:
                 return iter(())  # every bundle that was found is there, and nothing else is
         rows = issued_rows(self._folder, self._record)
-        return unknown_bundles(self._folder, (table.column("device_uuid").combine_chunks() for table in rows))
+        uuids = (table.column("device_uuid").combine_chunks() for table in rows)
+        return unknown_bundles(self._folder, (pc.binary_join_element_wise(piece, suffix, "") for piece in uuids))
 
     def _report(self, walk: ManifestWalk, signer: str | None) -> Report:
         if not self._finished:
             parts = self._committed()
-        elif self._record.format == "dir":
+        elif self._record.format in SUFFIXES:
             parts = -(-walk.devices // self._record.part_size)
         else:
             parts = len(walk.locations)
