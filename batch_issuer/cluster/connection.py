@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ __all__ = ["Connection", "connect"]
 _CONNECT_SECONDS = 10
 _WORKERS_SECONDS = 60
 _CLOSE_SECONDS = 20
+_ASKED = 5
+_PAUSE_SECONDS = 1
 _PRELOAD = "batch_issuer.cluster.preload"
 _NEVER = 1 << 30
 """Deaths for which Dask gives up a task: this program counts them itself, and blames only the task that was begun."""
@@ -64,26 +67,35 @@ class Connection:
         return found
 
     def on_all(self, function: Callable[..., Report], *arguments: Any) -> None:
-        """Call a function in every worker that is there now.
+        """Call a function in every worker that is there now, until each has answered; it may be called again.
 
         Raises:
-            BatchIssuerError: the first that one of them reported, or that one could not be asked.
+            BatchIssuerError: the first that one of them reported, or that one does not answer.
         """
-        found = self.client.run(function, *arguments, on_error="return")
-        for address, report in sorted(found.items()):
-            error = getattr(report, "error", None)
-            if isinstance(error, BatchIssuerError):
-                kind = RefusedError if isinstance(error, RefusedError) else RunFailedError
-                raise kind(f"the worker {address} cannot do it: {error}", hint=error.hint)
-            if error is not None:
-                raise RunFailedError(f"the worker {address} failed: {error}")
-            if isinstance(report, ImportError):
-                raise RefusedError(
-                    f"the worker {address} cannot import what it needs: {report}",
-                    hint="install batch-issuer[dask] of one version on all machines",
-                )
-            if isinstance(report, BaseException):
-                raise RunFailedError(f"the worker {address} could not be asked: {type(report).__name__}")
+        for _ in range(_ASKED):
+            found = self.client.run(function, *arguments, on_error="return")
+            silent = [_outcome(address, report) for address, report in sorted(found.items())]
+            if not any(silent):
+                return
+            time.sleep(_PAUSE_SECONDS)  # who has just died is gone by then, or is back
+        raise RunFailedError(next(filter(None, silent)))
+
+
+def _outcome(address: str, report: Report | BaseException) -> str | None:
+    """Why a worker has not answered, None if it has; what it has to say against it is raised."""
+    if isinstance(report, ImportError):
+        raise RefusedError(
+            f"the worker {address} cannot import what it needs: {report}",
+            hint="install batch-issuer[dask] of one version on all machines",
+        )
+    if isinstance(report, BaseException):
+        return f"the worker {address} could not be asked: {type(report).__name__}"
+    if isinstance(report.error, BatchIssuerError):
+        kind = RefusedError if isinstance(report.error, RefusedError) else RunFailedError
+        raise kind(f"the worker {address} cannot do it: {report.error}", hint=report.error.hint)
+    if report.error is not None:
+        raise RunFailedError(f"the worker {address} failed: {report.error}")
+    return None
 
 
 @contextmanager
