@@ -41,6 +41,8 @@ _CONFIGURATION = {
     "distributed.worker.http.routes": [],
     # A sampler of every worker's stack, a hundred times a second, is of no use here.
     "distributed.worker.profile.enabled": False,
+    # Dask would have every worker give memory back to the system at once, and each part ask for it again.
+    "distributed.nanny.pre-spawn-environ": {},
 }
 
 

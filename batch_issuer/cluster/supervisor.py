@@ -35,9 +35,9 @@ __all__ = ["ClusterSupervisor"]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_AHEAD = 3
-"""Tasks in flight per thread of a worker: one that is done, and others for while its result travels. A million tasks
-are never with the scheduler at once."""
+_AHEAD = 2
+"""Tasks in flight per thread of a worker: one that is done, and one for while its result travels; more, and at the end
+one worker has two left and another none. A million tasks are never with the scheduler at once."""
 
 _POLL_SECONDS = 0.2
 _WORKERLESS_SECONDS = 120
