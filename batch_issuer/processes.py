@@ -14,7 +14,7 @@ import signal
 import time
 import traceback
 from collections import Counter, deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -23,13 +23,21 @@ import multiprocess.connection
 import multiprocess.forkserver
 
 from batch_issuer.core_dumps import forbid_core_dumps
-from batch_issuer.errors import BatchIssuerError, Interrupted, RunFailedError
+from batch_issuer.errors import BatchIssuerError, RunFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import FrameType
 
-__all__ = ["MOST_STRIKES", "StopRequest", "Supervisor", "available_cores", "prepare_workers"]
+    from batch_issuer.stopping import StopRequest
+
+__all__ = [
+    "MOST_STRIKES",
+    "Supervisor",
+    "available_cores",
+    "portable_error",
+    "prepare_workers",
+    "without_own_variables",
+]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -57,58 +65,24 @@ def prepare_workers(modules: Sequence[str]) -> None:
 
 
 def _ensure_server() -> None:
-    """Start the fork server if it does not run: without this program's variables, which can hold secrets."""
-    own = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_VARIABLES)}
+    """Start the fork server if it does not run."""
     # Signals of the terminal go to the whole process group; the server and what it imports must not die of them.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
-        multiprocess.forkserver.ensure_running()
+        with without_own_variables():
+            multiprocess.forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@contextmanager
+def without_own_variables() -> Iterator[None]:
+    """Meanwhile, this program's variables, which can hold secrets, are in no environment that a process inherits."""
+    own = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_VARIABLES)}
+    try:
+        yield
+    finally:
         os.environ.update(own)
-
-
-class StopRequest:
-    """SIGINT or SIGTERM as a request: the first asks to stop after what is being done, the second stops at once.
-
-    A context manager, for the main thread; `notify` is called once, with a sentence for the user.
-    """
-
-    def __init__(self, notify: Callable[[str], None]) -> None:
-        self.requested = False
-        self._signal, self._announced = "", False
-        self._notify = notify
-        self._previous: dict[int, Any] = {}
-        self._read, self._write = -1, -1
-
-    def __enter__(self) -> StopRequest:
-        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._on_signal)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        os.close(self._read)
-        os.close(self._write)
-
-    def fileno(self) -> int:
-        """Readable once a stop is requested."""
-        return self._read
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self.requested:
-            raise Interrupted("interrupted twice: stopped at once")
-        self.requested = True
-        self._signal = signal.Signals(number).name
-        os.write(self._write, b"!")
-
-    def announce(self) -> None:
-        """Tell the user that a stop was requested, once; not from within the signal's handler, which may not write."""
-        if self.requested and not self._announced:
-            self._announced = True
-            self._notify(f"{self._signal}: stopping after the current parts; once more stops at once")
 
 
 @dataclass(slots=True)
@@ -285,17 +259,22 @@ def _work(pipe: Any, start: Callable[[], Callable[[Any], Any]]) -> None:
             pipe.send((False, do(task)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
-    except (BatchIssuerError, OSError) as error:
-        _report(pipe, error)
     except Exception as error:
+        _report(pipe, portable_error(error))
+
+
+def portable_error(error: Exception) -> BatchIssuerError | OSError:
+    """What a worker reports of an exception: itself, if it is one that is meant to be seen; without its frames."""
+    if not isinstance(error, (BatchIssuerError, OSError)):
         failure = RunFailedError(f"a worker failed: {type(error).__name__}: {error}")
         failure.add_note("".join(traceback.format_exception(error)))
-        _report(pipe, failure)
+        return failure
+    error.__traceback__ = None
+    error.__cause__ = error.__context__ = None
+    return error
 
 
 def _report(pipe: Any, error: BaseException) -> None:
-    error.__traceback__ = None
-    error.__cause__ = error.__context__ = None
     try:
         pipe.send((True, error))
         pipe.recv()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import batch_issuer.batch.csrs
-import batch_issuer.batch.run
+import batch_issuer.batch.engines
 import batch_issuer.bundles.separate
 from batch_issuer.ledger.ledger import Ledger
 
@@ -121,6 +121,6 @@ class InlineSupervisor:
 
 def run_inline() -> None:
     """From now on, runs of this process have no other processes."""
-    for module in (batch_issuer.batch.csrs, batch_issuer.batch.run):
+    for module in (batch_issuer.batch.csrs, batch_issuer.batch.engines):
         vars(module)["Supervisor"] = InlineSupervisor
     vars(batch_issuer.batch.csrs)["prepare_workers"] = lambda _: None

@@ -20,6 +20,7 @@ from small_runs import changed
 
 from batch_issuer import files
 from batch_issuer.authority.issuer import load_issuer
+from batch_issuer.batch import engines as engines_module
 from batch_issuer.batch import folder_home as home_module
 from batch_issuer.batch import run as run_module
 from batch_issuer.batch.attempts import sweep_attempts
@@ -54,7 +55,7 @@ def planned(asked: RunRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         raise StoppedError
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "Supervisor", stop)
+        patch.setattr(engines_module, "Supervisor", stop)
         with pytest.raises(StoppedError):
             run_module.issue(asked, Silent(), now=datetime.now(UTC))
     folder = OutputFolder(asked.out)

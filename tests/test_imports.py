@@ -36,6 +36,8 @@ LEVELS = (
         "memory",
         "sums",
         "scratch",
+        "stopping",
+        "cluster",
     },
     {"manifest", "authority", "minting", "bundles", "output", "factory_api", "ledger", "linting", "stores"},
     {"issued", "reporting"},
@@ -50,7 +52,18 @@ LEVEL["__main__"] = len(LEVELS)
 NEVER = {("verification", room) for room in ("minting", "profiles")} | {("gateway", "factory_api")}
 """Who judges shares nothing with what it judges, though it stands above it: the two ends of a wire neither."""
 
-HEAVY = {"aiohttp", "click", "cryptography", "multiprocess", "obstore", "pkilint", "pyarrow", "tqdm"}
+HEAVY = {
+    "aiohttp",
+    "click",
+    "cryptography",
+    "dask",
+    "distributed",
+    "multiprocess",
+    "obstore",
+    "pkilint",
+    "pyarrow",
+    "tqdm",
+}
 
 
 class Import(NamedTuple):

@@ -24,7 +24,7 @@ from batch_issuer.devices import UUID_LENGTH, CertificateDer
 from batch_issuer.errors import OutputError
 from batch_issuer.manifest.columns import CSR_COLUMN
 from batch_issuer.manifest.rows import CARRIED_PREFIX
-from batch_issuer.minting.keys import key_engine
+from batch_issuer.minting.keys import choose_engine, key_engine
 from batch_issuer.minting.mint import Mint
 from batch_issuer.output.folder import part_name
 from batch_issuer.output.passwords import password_lines
@@ -69,7 +69,7 @@ class PartWork:
         record: what was asked.
         issuer: the CA with its key's source, which each worker opens for itself.
         resumed: whether an earlier command worked on this run.
-        engine: the name of what makes keys.
+        engine: the name of what makes keys; `auto` for the fastest that a worker's machine has.
         session: when the command began, milliseconds since 1970 in UTC: its parts are told from other commands' by it.
         p12_password: of a run that has one for all bundles; goes to the workers through their pipe. Not shown by repr.
     """
@@ -116,7 +116,7 @@ class PartWorker:
         self._window = (work.record.starts, work.record.ends)
         public_key = x509.load_der_x509_certificate(work.issuer.certificate).public_key()
         assert isinstance(public_key, ec.EllipticCurvePublicKey)  # noqa: S101 - loading the issuer checked it
-        engine = key_engine(work.engine)
+        engine = key_engine(choose_engine(work.engine))
         sign, issuance = ca_signature(work.issuer, engine), device_issuance(work.record)
         self._mint = Mint(issuance, engine, sign, public_key)
         self._clock = WorkerClock(work.session)

@@ -11,6 +11,7 @@ from batch_issuer.scratch import DEFAULT_MEMORY
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_issuer.cluster.options import ClusterOptions
     from batch_issuer.stores.address import StoreAddress
 
 __all__ = ["RunRequest"]
@@ -36,6 +37,9 @@ class RunRequest:
         workers: processes.
         key_engine: what makes keys, and signs if the CA's key is in a file; `auto` is the fastest that is installed.
             Like the number of workers it is no part of what is asked: all give the same, and a resume may take another.
+        cluster: the Dask cluster whose workers make the parts; None for `workers` processes of this machine.
+        worker_ca: how a cluster's workers come by the CA's key: `channel`, `path` or `token`.
+        worker_secret_file: where they find its passphrase or PIN, for `path` and `token`.
         part_size: devices per part.
         plan_memory: octets that the plan takes for what it must know of all rows; the rest goes into files.
         days: validity, clamped to the CA's.
@@ -71,6 +75,9 @@ class RunRequest:
     seal_to: tuple[str, ...] = ()
     workers: int
     key_engine: str = AUTO
+    cluster: ClusterOptions | None = None
+    worker_ca: str = "channel"
+    worker_secret_file: Path | None = None
     part_size: int = 5000
     plan_memory: int = DEFAULT_MEMORY
     days: int = 7300

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
+from batch_issuer.batch.engines import open_engine
 from batch_issuer.batch.finish import finish_run, finished_before
 from batch_issuer.batch.first import judge_for, judged
 from batch_issuer.batch.home import home_of
@@ -24,10 +25,9 @@ from batch_issuer.batch.source import open_manifest
 from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import Interrupted, OutputError, RunFailedError, StoreError
 from batch_issuer.minting.keys import choose_engine
-from batch_issuer.output.folder import part_name
-from batch_issuer.processes import StopRequest, Supervisor
 from batch_issuer.reporting.report import RunReport
 from batch_issuer.scratch import Scratch
+from batch_issuer.stopping import StopRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from batch_issuer.authority.issuer import Issuer
     from batch_issuer.authority.signers import Passphrase
     from batch_issuer.authority.tokens import Token
+    from batch_issuer.batch.engines import Engine
     from batch_issuer.batch.home import Hold, Home
     from batch_issuer.batch.ledgering import RunLedger
     from batch_issuer.batch.observer import Observer
@@ -88,12 +89,14 @@ def issue(
             return finished_before(request, home, observer.say)
         try:
             judge = opened.enter_context(judge_for(lint=request.lint))
-            engine = choose_engine(request.key_engine)
+            # Workers of a cluster are on other machines, which have other things installed: each chooses for itself.
+            key_engine = choose_engine(request.key_engine) if request.cluster is None else request.key_engine
             issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
             signer = run_signer(request, now, passphrase)
             before = home.read_record() if claim.resuming else None
             password = run_password(request, p12_password)
             check_resumed_password(home.folder, before, password)
+            engine = opened.enter_context(open_engine(request, home, issuer))
             ledger = opened.enter_context(open_run_ledger(request, home, before) or nullcontext())
             means = (signer, ledger, judge)
             plan = _plan(request, issuer, home, before, means, now=now, notify=observer.say)
@@ -114,7 +117,8 @@ def issue(
                 claim,
                 plan,
                 issuer,
-                engine=engine,
+                engine,
+                key_engine=key_engine,
                 observer=observer,
                 signer=signer,
                 ledger=ledger,
@@ -172,8 +176,9 @@ class _Run:
         claim: Hold,
         plan: Plan,
         issuer: Issuer,
+        engine: Engine,
         *,
-        engine: str,
+        key_engine: str,
         observer: Observer,
         signer: BatchSigner | None,
         ledger: RunLedger | None,
@@ -184,8 +189,9 @@ class _Run:
         self._plan = plan
         self._record = home.read_record()
         self._issuer = issuer
-        self._signer = signer
         self._engine = engine
+        self._signer = signer
+        self._key_engine = key_engine
         self._ledger = ledger
         self._p12_password = p12_password
         self._observer = observer
@@ -193,7 +199,7 @@ class _Run:
 
     def run(self, request: RunRequest, plan_seconds: float) -> Summary:
         planned = time.monotonic()
-        workers = min(request.workers, self._record.parts)
+        workers = self._engine.workers(self._record.parts)
         report = RunReport(self._record, request.pki) if self._record.report else None
         ready = self._issue_parts(workers)
         issued = time.monotonic()
@@ -219,7 +225,7 @@ class _Run:
             finish_seconds=round(time.monotonic() - issued, 3),
             devices_per_second=round(self._minted / (issued - ready), 1),
             workers=workers,
-            key_engine=self._engine,
+            key_engine=self._key_engine,
             not_before=self._record.not_before,
             not_after=self._record.not_after,
             manifest=self._home.shown(self._home.folder.manifest(self._record.manifest_format).name),
@@ -239,32 +245,28 @@ class _Run:
         self._observer.begin(self._record.accepted)
         try:
             with StopRequest(self._observer.say) as stop:
-                supervisor: Supervisor[int, PartDone] = Supervisor(
-                    PartWork(
-                        self._home,
-                        self._record,
-                        self._issuer,
-                        resumed=self._claim.resuming,
-                        engine=self._engine,
-                        session=int(time.time() * 1000),
-                        p12_password=self._p12_password,
-                    ),
-                    workers=workers,
-                    label=part_name,
-                    stop=stop,
-                    notify=self._observer.warn,
+                work = PartWork(
+                    self._home,
+                    self._record,
+                    self._issuer,
+                    resumed=self._claim.resuming,
+                    engine=self._key_engine,
+                    session=int(time.time() * 1000),
+                    p12_password=self._p12_password,
                 )
-                for index, done in supervisor.run(range(self._record.parts)):
+                parts = self._engine.parts(work, workers=workers, stop=stop, notify=self._observer.warn)
+                for index, done in parts.run(range(self._record.parts)):
                     if self._ledger is not None:
                         self._ledger.record(index)
                     self._count(done)
         finally:
             self._observer.end()
+            self._engine.close()
         if self._done < self._record.accepted:
             issued = f"{self._done} of {self._record.accepted} devices are issued"
             raise Interrupted(f"interrupted: {issued}")
-        assert supervisor.ready is not None  # noqa: S101 - parts were made, by a worker
-        return supervisor.ready
+        assert parts.ready is not None  # noqa: S101 - parts were made, by a worker
+        return parts.ready
 
     def _count(self, done: PartDone) -> None:
         self._done += done.devices

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batch_issuer.cli.cluster import cluster_options
 from batch_issuer.cli.command import Command, show_rejections, tell_result
 from batch_issuer.cli.options import (
     DURATION,
@@ -38,6 +39,7 @@ Examples:
   batch-issuer issue --manifest devices.csv --hardware-id imx8mm
   batch-issuer issue --manifest devices.parquet --format parquet --out lot-7 --workers 8
   batch-issuer issue --manifest devices.parquet --format parquet --out lot-7 --resume
+  batch-issuer issue --manifest devices.parquet --format parquet --out lot-9 --engine dask
   mes-export | batch-issuer issue --manifest - --out lot-8 --dry-run
   batch-issuer issue --manifest devices.csv --format tar --out s3://factory-7/lot-9
 """
@@ -112,6 +114,7 @@ _HELP = {
 @click.option("--seal-to", metavar="RECIPIENT", multiple=True, help=_HELP["seal_to"])
 @workers_option
 @click.option("--key-engine", type=_KEY_ENGINE, default="auto", show_default=True, help=_HELP["key_engine"])
+@cluster_options
 @click.option("--part-size", type=_PART_SIZE, default=5000, show_default=True, help=_HELP["part_size"])
 @click.option("--plan-memory", type=SIZE, default=_plan_memory, show_default=_PLAN_MEMORY, help=_HELP["plan_memory"])
 @click.option("--days", type=click.IntRange(1, 36_500), default=7300, show_default=True, help=_HELP["days"])

@@ -121,6 +121,11 @@ class OutputFolder:
         return sorted(int(name[1]) for name in names if name and name[0] == self.commit(int(name[1])).name)
 
     @property
+    def nonce(self) -> Path:
+        """By which a worker on another machine knows that it sees this very folder."""
+        return self.work / "nonce"
+
+    @property
     def run_lock(self) -> Path:
         """Held by the one process that runs on this folder."""
         return self.work / "run.lock"

@@ -1,0 +1,1 @@
+"""Tasks on a Dask cluster: where it is, what runs on its workers, who supervises. Only this room imports Dask."""
