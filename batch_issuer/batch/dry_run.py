@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
+from batch_issuer.batch.engines import check_engine
 from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.first import judge_for, judged
 from batch_issuer.batch.home import home_of
@@ -71,6 +72,7 @@ def dry_run(
     Raises:
         BatchIssuerError: as `issue`, where it would refuse.
     """
+    check_engine(request)
     home = home_of(request.prefix or request.out, request.scratch)
     engine = key_engine(choose_engine(request.key_engine))
     issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from batch_issuer.cluster.connection import Connection
     from batch_issuer.stopping import StopRequest
 
-__all__ = ["Engine", "Parts", "open_engine"]
+__all__ = ["Engine", "Parts", "check_engine", "open_engine"]
 
 _NONCE_OCTETS = 16
 
@@ -65,6 +65,19 @@ class Engine(Protocol):
         """No more are to be made. What is the run's own of a cluster ends, and with it what that has in the folder."""
 
 
+def check_engine(request: RunRequest) -> None:
+    """Whether the engine that was asked for can write where it was asked to.
+
+    Raises:
+        RefusedError: it cannot.
+    """
+    if request.cluster is not None and request.prefix is not None:
+        raise RefusedError(
+            "--engine dask writes into a folder that its workers share, and --out is in an object store",
+            hint="take a shared folder, or --engine local",
+        )
+
+
 @contextmanager
 def open_engine(request: RunRequest, home: Home, issuer: Issuer) -> Iterator[Engine]:
     """The engine that was asked for, fit for this run before anything is planned or made.
@@ -75,17 +88,11 @@ def open_engine(request: RunRequest, home: Home, issuer: Issuer) -> Iterator[Eng
         issuer: the CA.
 
     Raises:
-        RefusedError: there is no such cluster, its workers do not see the folder, cannot sign, or lack the key engine;
-            or the output lives in a store.
+        RefusedError: there is no such cluster, its workers do not see the folder, cannot sign, or lack the key engine.
     """
     if request.cluster is None:
         yield _LocalEngine(request.workers)
         return
-    if request.prefix is not None:
-        raise RefusedError(
-            "--engine dask writes into a folder that its workers share, and --out is in an object store",
-            hint="take a shared folder and copy it, or --engine local, which writes to stores itself",
-        )
     from batch_issuer.cluster.connection import connect  # noqa: PLC0415 - Dask is an extra
     from batch_issuer.cluster.worker import envelope_of, start_here  # noqa: PLC0415 - Dask is an extra
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
-from batch_issuer.batch.engines import open_engine
+from batch_issuer.batch.engines import check_engine, open_engine
 from batch_issuer.batch.finish import finish_run, finished_before
 from batch_issuer.batch.first import judge_for, judged
 from batch_issuer.batch.home import home_of
@@ -81,6 +81,7 @@ def issue(
         RunFailedError: the run began and could not end; it can be resumed.
         Interrupted: it was stopped; it can be resumed.
     """
+    check_engine(request)
     home = home_of(request.prefix or request.out, request.scratch)
     with home.hold(resume=request.resume, notify=observer.say) as claim, ExitStack() as opened:
         began = time.monotonic()
