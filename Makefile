@@ -107,8 +107,9 @@ demo: $(VENV)/.installed
 
 # Is it right? -------------------------------------------------------------------------------------------------------
 
+# Some tests wait for others' time to pass: one process more than there are cores.
 test: check
-	$(PYTEST)
+	$(PYTEST) --numprocesses $$(($$(nproc) + 1)) --dist worksteal
 
 check: $(VENV)/.installed $(VENV)/.tools
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ import traceback
 from collections import Counter, deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import multiprocess
@@ -23,7 +24,7 @@ import multiprocess.connection
 import multiprocess.forkserver
 
 from batch_issuer.core_dumps import forbid_core_dumps
-from batch_issuer.errors import BatchIssuerError, RunFailedError
+from batch_issuer.errors import BatchIssuerError, RefusedError, RunFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -59,7 +60,11 @@ def available_cores() -> int:
 
 
 def prepare_workers(modules: Sequence[str]) -> None:
-    """Start the fork server, which imports `modules` while the caller goes on; workers then start in milliseconds."""
+    """Start the fork server, which imports `modules` while the caller goes on; workers then start in milliseconds.
+
+    Raises:
+        RefusedError: the path of the folder for temporary files is too long.
+    """
     _context.set_forkserver_preload(list(modules))
     _ensure_server()
 
@@ -71,6 +76,12 @@ def _ensure_server() -> None:
     try:
         with without_own_variables():
             multiprocess.forkserver.ensure_running()
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # Python's own words for a path of more than 107 octets, without a number: unix(7), sun_path.
+        message = f"the folder of temporary files has too long a path for a socket in it: {gettempdir()}"
+        raise RefusedError(message, hint="name a shorter one by TMPDIR") from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 

@@ -159,15 +159,15 @@ def seed_summary_first() -> None:
 
 def seed_stale_report() -> None:
     """Make the program wrong: a report that a killed finish wrote is kept, with figures of another summary."""
-    from batch_issuer.batch import finish
+    from batch_issuer.batch import folder_home
 
-    replace_now = vars(finish)["replace_file"]
+    replace_now = vars(folder_home)["replace_file"]
 
     def keep_report(path: Path, *args: Any, **kwargs: Any) -> None:
         if path.name != "report.html" or not path.exists():
             replace_now(path, *args, **kwargs)
 
-    vars(finish)["replace_file"] = keep_report
+    vars(folder_home)["replace_file"] = keep_report
 
 
 def seed_stale_passwords() -> None:

@@ -27,7 +27,7 @@ from faults import run_inline
 from small_runs import changed
 
 import batch_issuer.bundles.separate
-from batch_issuer.batch import part
+from batch_issuer.batch import folder_home
 from batch_issuer.batch.run import issue
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def cut_run(asked: RunRequest, at: int, flaws: list[str]) -> None:
         os.fsync = lambda fd: None  # noqa: ARG005 - the call is gone, not only its effect
         vars(batch_issuer.bundles.separate)["sync_filesystem"] = lambda fd: None  # noqa: ARG005 - the same
     if "no-publish-sync" in flaws:
-        vars(part)["sync_directory"] = lambda path: None  # noqa: ARG005 - the same
+        vars(folder_home)["sync_directory"] = lambda path: None  # noqa: ARG005 - the same
     run(changed(asked, out=base / "disk" / "out"), told)
 
 

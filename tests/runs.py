@@ -55,14 +55,17 @@ def kill_group(process: subprocess.Popen[str]) -> None:
     """SIGKILL everything that belongs to it, at once."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+    group_outlives(process.pid)
+
+
+def group_outlives(group: int) -> bool:
+    """Whether any process of a group whose first has ended still runs, though it had time to notice."""
     deadline = time.monotonic() + 10
-    while group_is_alive(process.pid) and time.monotonic() < deadline:
+    while alive := any(True for _ in members(group)):
+        if time.monotonic() > deadline:
+            break
         time.sleep(0.005)
-
-
-def group_is_alive(group: int) -> bool:
-    """Whether any process of a group still runs."""
-    return any(True for _ in members(group))
+    return alive
 
 
 def members(group: int) -> Iterator[int]:

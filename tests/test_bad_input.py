@@ -32,6 +32,7 @@ from judges import (
     parquet_bytes,
     refusal,
     run,
+    run_process,
 )
 from pki import CA_FALSE, DAY, EXPIRED, NOW, key_pem, make_ca_dir, p256
 
@@ -359,6 +360,23 @@ def test_a_read_only_file_system() -> None:
         2,
         "error: the output folder disk/made cannot be written: Read-only file system\n",
     )
+
+
+def test_a_path_for_temporary_files_that_is_too_long_for_a_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    Path("devices.csv").write_bytes(GOOD)
+    ran = run_process("issue", "--manifest", "devices.csv", "--hardware-id", "imx8mm", "--out", "issued")
+    assert (ran.code, ran.err) == (
+        2,
+        f"error: the folder of temporary files has too long a path for a socket in it: {long}\n"
+        "hint: name a shorter one by TMPDIR\n",
+    )
+    assert not Path("issued").exists()
+    assert list(long.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every folder")

@@ -197,7 +197,7 @@ def test_a_stop_ends_after_the_current_parts_and_is_resumable(
     assert "hint: the same command with --resume goes on from here" in told
     before = audit.check_interrupted(out)
     assert 0 < len(before) < len(wanted)
-    assert not runs.group_is_alive(process.pid)
+    assert not runs.group_outlives(process.pid)
     resumed = runs.run([*arguments, "--resume"])
     assert resumed.returncode == 0, resumed.stderr
     assert f"8,000 devices issued: {len(before):,} before, {8000 - len(before):,} now in " in resumed.stdout

@@ -285,7 +285,7 @@ def test_a_stop_of_the_whole_group_ends_after_the_current_parts_and_shows_no_key
     assert "distributed" not in told
     before = audit.check_interrupted(out)
     assert 0 < len(before) < len(wanted)
-    assert not runs.group_is_alive(process.pid)
+    assert not runs.group_outlives(process.pid)
     values = private_values((pki / f"{name}.key").read_bytes() for name in ("local-ca", "factory_ca"))
     left = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file()).replace(b"PRIVATE KEY", b"")
     assert not shows_a_key((said + told).encode() + left, values)
