@@ -992,7 +992,7 @@ def test_the_benchmark_measures_for_real(tmp_path: Path, monkeypatch: pytest.Mon
         before = contents(workload.folder)
         one = handshakes.handshake_round(workload, scale)
         assert set(contents(workload.folder)) - set(before) <= {
-            "devices-10.parquet", "report.json", "gateway-token", "gateway-errors"
+            "devices-20.parquet", "report.json", "gateway-token", "gateway-errors"
         }  # fmt: skip
     probed, timed = one["gateway probe"], one["openssl s_time"]
     assert probed["of_s_time"] == probed["handshakes_per_second"] / timed["handshakes_per_second"] > 0
