@@ -29,18 +29,11 @@ def site(*, nodes: int = 2, part_size: int = 1000, tokens: int = 0, devices: int
     return Site(devices=devices, nodes=nodes, part_size=part_size, rate=10_000, part_octets=700, tokens=tokens)
 
 
-measured = pytest.mark.skipif(
-    not (RESULTS / "costs.json").exists(), reason="the document's tables wait for `python -m benchmarks.costs`"
-)
-
-
-@measured
 def test_the_document_is_what_the_script_gives() -> None:
     text = DOCUMENT.read_text()
     assert document(text, read_measured(RESULTS), Assumed()) == text
 
 
-@measured
 def test_a_figure_that_was_changed_by_hand_is_found() -> None:
     text = DOCUMENT.read_text()
     changed = text.replace("| 100 | 50,000 | file |", "| 100 | 50,000 | fast |")
@@ -48,7 +41,6 @@ def test_a_figure_that_was_changed_by_hand_is_found() -> None:
     assert document(changed, read_measured(RESULTS), Assumed()) == text
 
 
-@measured
 def test_a_block_that_nobody_writes_is_an_error() -> None:
     with pytest.raises(KeyError, match="nothing"):
         document("<!-- scale:nothing -->\n<!-- /scale -->", read_measured(RESULTS), Assumed())
