@@ -1,4 +1,4 @@
-"""A Dask cluster beside the local pool: `python -m benchmarks.cluster`, which writes `benchmarks/cluster.json`.
+"""A Dask cluster beside the local pool: `python -m benchmarks.cluster`, which writes `benchmarks/results/dask.json`.
 
 Rates from the workers' being ready to the last part, in interleaved rounds; and what a part costs the process that is
 client and scheduler: its CPU time for the same devices in many parts and in few, the difference by the parts.
@@ -6,12 +6,10 @@ client and scheduler: its CPU time for the same devices in many parts and in few
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
 import click
@@ -19,52 +17,48 @@ import click
 from batch_issuer.benchmark.machine import describe_machine
 from batch_issuer.benchmark.runs import Run, issued
 from batch_issuer.benchmark.workload import fastest_folder, temporary_workload
+from benchmarks.results import Results, write
+from benchmarks.sections import Section
 
 if TYPE_CHECKING:
-    from batch_issuer.benchmark.figures import Figures
+    from batch_issuer.benchmark.figures import Figures, Round
     from batch_issuer.benchmark.workload import Workload
 
-_OUT = Path(__file__).with_name("cluster.json")
+RESULTS = Path(__file__).parent / "results" / "dask.json"
 _RUNS = (("local", 1), ("local", 2), ("dask", 1), ("dask", 2), ("dask", 4))
 _PART_DEVICES = 5000
 _SMALL_PART = 50
 
 
-@click.command()
+@click.command(context_settings={"max_content_width": 100})
 @click.option("--devices", type=click.IntRange(1), default=200_000, show_default=True, help="Per measurement.")
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
-def main(*, devices: int, rounds: int) -> None:
-    """Measure both engines by turns, and write what came of it."""
-    rates: dict[str, list[float]] = {f"{engine}-{workers}": [] for engine, workers in _RUNS}
-    part_seconds: dict[str, list[float]] = {name: [] for name in rates}
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Of everything.")
+@click.option("--results", type=click.Path(dir_okay=False, path_type=Path), default=RESULTS, help="The results' file.")
+def main(*, devices: int, rounds: int, results: Path) -> None:
+    """Measure both engines by turns; write results."""
+    measured = []
     with temporary_workload(fastest_folder()) as workload:
-        machine = describe_machine(workload.folder)
-        for place in range(rounds):
-            for engine, workers in _RUNS:
-                name = f"{engine}-{workers}"
-                figures = _figures(workload, engine, Run("parquet", devices, workers, _PART_DEVICES))
-                rates[name].append(figures["devices_per_second"])
-                part_seconds[name].append(_cost_of_a_part(workload, engine, devices // 10, workers))
-                print(
-                    f"round {place + 1}: {name} {rates[name][-1]:,.0f}/s, {part_seconds[name][-1] * 1e3:.2f} ms a part",
-                    file=sys.stderr,
-                )
-    ratios = [dask / local for dask, local in zip(rates["dask-2"], rates["local-2"], strict=True)]
-    values = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine,
-        "devices": devices,
-        "part_size": _PART_DEVICES,
-        "devices_per_second": rates,
-        "parent_cpu_seconds_per_part": part_seconds,
-        "medians": {
-            "devices_per_second": {name: median(found) for name, found in rates.items()},
-            "parent_cpu_seconds_per_part": {name: median(found) for name, found in part_seconds.items()},
-            "dask_2_over_local_2": median(ratios),
-        },
-    }
-    _OUT.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
-    print(json.dumps(values["medians"], indent=1))
+        for number in range(1, rounds + 1):
+            measured.append(_round(workload, devices))
+            told = (f"{name} {figures['devices_per_second']:,.0f}/s" for name, figures in measured[-1].items())
+            print(f"round {number} of {rounds}: {', '.join(told)}", file=sys.stderr)
+    section = Section({"devices": devices, "rounds": rounds, "part_size": _PART_DEVICES}, measured)
+    date = datetime.now(UTC).date().isoformat()
+    write(Results(date, describe_machine(fastest_folder()), {"cluster": section}), results)
+
+
+def _round(workload: Workload, devices: int) -> Round:
+    one: Round = {}
+    for engine, workers in _RUNS:
+        figures = _figures(workload, engine, Run("parquet", devices, workers, _PART_DEVICES))
+        rate = figures["devices_per_second"]
+        one[f"{engine} {workers}"] = {
+            "devices_per_second": rate,
+            "parent_seconds_per_part": _cost_of_a_part(workload, engine, devices // 10, workers),
+        }
+        if engine == "dask" and (beside := one.get(f"local {workers}")):
+            one[f"{engine} {workers}"]["of_local"] = rate / beside["devices_per_second"]
+    return one
 
 
 def _figures(workload: Workload, engine: str, run: Run) -> Figures:

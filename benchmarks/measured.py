@@ -37,7 +37,7 @@ class Measured:
         daily: the results of the long benchmark.
         plan: the results of the plan's benchmark.
         costs: the results of the costs' benchmark.
-        cluster: the results of the cluster's benchmark, None before there are any.
+        cluster: the results of the cluster's benchmark.
         rates: devices per second by the number of local processes.
         token_rates: the same with a SoftHSM token.
         plan_seconds: per row, at the most rows that were measured.
@@ -52,7 +52,7 @@ class Measured:
     daily: Results
     plan: Results
     costs: Results
-    cluster: Results | None
+    cluster: Results
     rates: dict[int, float]
     token_rates: dict[int, float]
     plan_seconds: float
@@ -75,14 +75,13 @@ def read_measured(folder: Path) -> Measured:
     if path is None:
         raise FileNotFoundError(f"{folder} holds no results")
     daily, plan, costs = read(path), read(folder / "plan.json"), read(folder / "costs.json")
-    cluster = folder / "dask.json"
     largest = max(plan.sections.values(), key=lambda section: int(section.settings["rows"]))
     cost = {name: {f: s.median for f, s in of.items()} for name, of in costs.sections["costs"].summary.items()}
     return Measured(
         daily=daily,
         plan=plan,
         costs=costs,
-        cluster=read(cluster) if cluster.exists() else None,
+        cluster=read(folder / "dask.json"),
         rates={workers: section.summary["parquet"]["devices_per_second"].median for workers, section in daily.rates},
         token_rates={
             int(name.removeprefix("hsm-")): section.summary["parquet"]["devices_per_second"].median

@@ -66,12 +66,17 @@ def _measured(measured: Measured, _: Assumed) -> Iterator[str]:
     yield f"| ledger: look a million up | {measured.looked_at / 1e6:,.1f} million of its devices a second |"
     yield f"| entropy: getrandom(2), one process | {size(int(measured.entropy))}/s |"
     daily, costs = measured.daily, measured.costs
+    of = costs.sections["costs"].settings
     yield ""
     yield (
         f"Rates: {daily.date}, {daily.machine['cpu']}, {daily.machine['cores']} cores, {daily.machine['file_system']}. "
         f"The others: {costs.date}, the same kind of machine, medians of "
-        f"{counted(costs.sections['costs'].settings['rounds'], 'round')}; {costs.sections['costs'].settings['note']}."
+        f"{counted(of['rounds'], 'round')}{_beside(of['note'])}."
     )
+
+
+def _beside(note: str) -> str:
+    return f"; {note}" if note else ""
 
 
 def _plan(measured: Measured, _: Assumed) -> Iterator[str]:
@@ -88,18 +93,23 @@ def _plan(measured: Measured, _: Assumed) -> Iterator[str]:
             )
 
 
-def _cluster(measured: Measured, _: Assumed) -> Iterator[str]:
-    if measured.cluster is None:
-        yield "Not measured yet: the results folder has no dask.json. The simulation takes the assumed efficiency."
-        return
-    yield "| cluster | devices/s |"
-    yield "| --- | ---: |"
-    for title, section in measured.cluster.sections.items():
-        for name, figures in section.summary.items():
-            if "devices_per_second" in figures:
-                yield f"| {title}: {name} | {figures['devices_per_second'].median:,.0f} |"
+def _cluster(measured: Measured, assumed: Assumed) -> Iterator[str]:
+    section, machine = measured.cluster.sections["cluster"], measured.cluster.machine
+    of = section.settings
+    yield "| who makes the parts | devices/s | of the local pool | the parent's CPU for a part more |"
+    yield "| --- | ---: | ---: | ---: |"
+    for name, figures in section.summary.items():
+        engine, workers = name.split()
+        who = f"{'Dask' if engine == 'dask' else 'local pool'}, {counted(int(workers), 'worker')}"
+        ratio = f"{figures['of_local'].median:.2f}" if "of_local" in figures else ""
+        cost = figures["parent_seconds_per_part"].median
+        yield f"| {who} | {figures['devices_per_second'].median:,.0f} | {ratio} | {cost * 1000:.1f} ms |"
     yield ""
-    yield f"Measured on {measured.cluster.date}. The simulation takes the assumed efficiency all the same."
+    yield (
+        f"{of['devices']:,} devices as `parquet`, medians of {counted(of['rounds'], 'round')}, "
+        f"{measured.cluster.date}, on a machine of {machine['cores']} cores, where client and scheduler, one process "
+        f"here, need theirs, too. The simulation takes {assumed.efficiency:g} of a local worker's rate."
+    )
 
 
 def _assumed(_: Measured, assumed: Assumed) -> Iterator[str]:

@@ -31,7 +31,7 @@ class Assumed:
     Attributes:
         cores: of a node; a worker each.
         efficiency: of a worker of a cluster, to one of a local pool.
-        task_seconds: the scheduler's time for a task.
+        task_seconds: the client's and the scheduler's time for a task; as measured here.
         put_seconds: a put's latency.
         puts_per_second: what one prefix of the store takes.
         node_octets_per_second: a node's network.
@@ -44,7 +44,7 @@ class Assumed:
 
     cores: int = 8
     efficiency: float = 0.9
-    task_seconds: float = 0.001
+    task_seconds: float = 0.004
     put_seconds: float = 0.05
     puts_per_second: float = 3_500.0
     node_octets_per_second: float = 1.25e9
