@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 from pki import make_pki
+from test_imports import LEVELS
 
 from batch_issuer.cli import cli
 
@@ -217,9 +218,18 @@ def test_make_targets_exist(document: Path) -> None:
     assert sorted(set(named) - set(targets)) == []
 
 
-def test_the_readme_names_every_room() -> None:
-    package = ROOT / "batch_issuer"
-    rooms = [path.name + "/" * path.is_dir() for path in package.iterdir() if (path / "__init__.py").exists()]
-    rooms += [path.name for path in package.glob("*.py") if not path.name.startswith("__")]
-    text = (ROOT / "README.md").read_text()
-    assert [room for room in sorted(rooms) if room not in text.split()] == []
+def test_the_architecture_names_every_room_at_its_level() -> None:
+    levels: list[set[str]] = []
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for level, room in re.findall(r"^\| (\d?) ?\| `([\w.]+)/?` \|", text, re.MULTILINE):
+        if level:
+            levels.append(set())
+        levels[-1].add(room.removesuffix(".py"))
+    assert levels == [set(level) for level in LEVELS]
+
+
+def test_the_rules_name_every_room_at_its_level() -> None:
+    listed = re.findall(
+        r"^\d\. (`.*?)(?=\n\d\.|\n\n)", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert [set(re.findall(r"`(\w+)`", level)) for level in listed] == [set(level) for level in LEVELS]
