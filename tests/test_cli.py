@@ -189,12 +189,12 @@ def test_a_traceback_is_shown_with_v_alone() -> None:
 
 
 def test_an_error_that_nobody_foresaw_is_a_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    from batch_issuer.batch import run as batch_run
+    from batch_issuer.batch import means
 
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr(batch_run, "load_issuer", fail)
+    monkeypatch.setattr(means, "load_issuer", fail)
     ran = issue(GOOD)
     assert ran.err == (
         "error: this should not have happened: ZeroDivisionError: by nought\nhint: -v shows where; please report it\n"

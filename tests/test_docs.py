@@ -28,6 +28,7 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
+RELIABILITY = ROOT / "docs" / "reliability.md"
 COPIED = re.compile(r"(<!-- (help|stderr): (.*?) ?-->\n```text\n)(.*?)(```\n)", re.DOTALL)
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SEPARATORS = {"|", "||", "&&", ";", "&"}
@@ -233,3 +234,10 @@ def test_the_rules_name_every_room_at_its_level() -> None:
         r"^\d\. (`.*?)(?=\n\d\.|\n\n)", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL
     )
     assert [set(re.findall(r"`(\w+)`", level)) for level in listed] == [set(level) for level in LEVELS]
+
+
+def test_the_readme_adds_up_what_make_chaos_printed() -> None:
+    lines = re.findall(r"faults (\d+), rows (\d+), lost (\d+), doubled (\d+)$", RELIABILITY.read_text(), re.MULTILINE)
+    faults, rows, lost, doubled = (sum(map(int, column)) for column in zip(*lines, strict=True))
+    readme = (ROOT / "README.md").read_text()
+    assert f"**faults {faults:,}, rows {rows:,}, lost {lost}, doubled {doubled}**" in readme

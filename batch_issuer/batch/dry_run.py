@@ -8,15 +8,15 @@ from functools import partial
 from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
-from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
 from batch_issuer.batch.engines import check_engine
 from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.first import judge_for, judged
 from batch_issuer.batch.home import home_of
 from batch_issuer.batch.ledgering import open_run_ledger
-from batch_issuer.batch.passwords import check_resumed_password, run_password, storing
-from batch_issuer.batch.plan import make_plan, run_signer
+from batch_issuer.batch.means import gather_means
+from batch_issuer.batch.passwords import check_resumed_password, storing
+from batch_issuer.batch.plan import make_plan
 from batch_issuer.batch.signature import ca_signature
 from batch_issuer.batch.source import open_manifest
 from batch_issuer.errors import OutputError
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from batch_issuer.authority.batch_signer import BatchSigner
-    from batch_issuer.authority.issuer import Issuer
     from batch_issuer.authority.signers import Passphrase
     from batch_issuer.authority.tokens import Token
     from batch_issuer.batch.ledgering import RunLedger
+    from batch_issuer.batch.means import Means
     from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.devices import Rejections
@@ -74,36 +73,32 @@ def dry_run(
     """
     check_engine(request)
     home = home_of(request.prefix or request.out, request.scratch)
-    engine = key_engine(choose_engine(request.key_engine))
-    issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
+    means = gather_means(request, now=now, passphrase=passphrase, token=token, p12_password=p12_password)
     before = home.read_record() if home.check(resume=request.resume) else None
-    signer = run_signer(request, now, passphrase)
-    password = run_password(request, p12_password)
-    check_resumed_password(home.folder, before, password)
+    check_resumed_password(home.folder, before, means.p12_password)
     ledgered = open_run_ledger(request, home, before, dry=True) or nullcontext()
     with judge_for(lint=request.lint) as judge, ledgered as ledger:
-        means = (signer, ledger, home.named_by_attempt)
-        plan = _plan(request, issuer, means, now)
+        plan = _plan(request, means, ledger, now, named_by_attempt=home.named_by_attempt)
         record = plan.record if before is None else check_same(before, plan.record, now=now)
         plan = judged(plan, judge, record, None)
     path = home.folder.path.absolute()
     existing = next(above for above in (path, *path.parents) if above.exists())
     held = home.held_parts(record.parts, request.workers)
-    footprint = check_space(record, issuer.root, existing, spilled=0, held=held)
-    sign, store = ca_signature(issuer, engine), storing(record.format)
+    footprint = check_space(record, means.issuer.root, existing, spilled=0, held=held)
+    engine = key_engine(choose_engine(means.key_engine))
+    sign, store = ca_signature(means.issuer, engine), storing(record.format)
     seconds = seconds_for(record.accepted, request.workers, engine, sign, csr_rows=record.csr_rows, store=store)
     return DryRun(record, plan.rejections, tuple(plan.warnings), footprint.octets, seconds)
 
 
 def _plan(
-    request: RunRequest, issuer: Issuer, means: tuple[BatchSigner | None, RunLedger | None, bool], now: datetime
+    request: RunRequest, means: Means, ledger: RunLedger | None, now: datetime, *, named_by_attempt: bool
 ) -> Plan:
     """The plan, without a word into the output folder: what memory does not hold goes where temporary files go."""
-    signer, ledger, named_by_attempt = means
     fixed = partial(make_plan, now=now, spill=None, scratch=Scratch(request.plan_memory))
     try:
         file = open_manifest(request, None)
-        return fixed(request, issuer, file, named_by_attempt=named_by_attempt, signer=signer, ledger=ledger)
+        return fixed(request, means, file, named_by_attempt=named_by_attempt, ledger=ledger)
     except OSError as error:
         message = f"the plan's temporary files cannot be written below {gettempdir()}: {error.strerror or error}"
         raise OutputError(message, hint="name another folder by TMPDIR, or give the plan more --plan-memory") from None

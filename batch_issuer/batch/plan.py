@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from batch_issuer import __version__, profiles
-from batch_issuer.authority.batch_signer import load_batch_signer
 from batch_issuer.batch.hosts import choose_hosts
+from batch_issuer.batch.recording import choose_window, new_record
 from batch_issuer.batch.rows import read_rows
 from batch_issuer.bundles.format import PASSWORD_FORMAT
 from batch_issuer.bundles.recipients import checked_recipients
@@ -20,7 +15,6 @@ from batch_issuer.errors import ManifestError, RefusedError, RowsRejectedError
 from batch_issuer.manifest.reading import Manifest
 from batch_issuer.manifest.rows import RowRules
 from batch_issuer.output.manifest import csv_can_hold
-from batch_issuer.output.record import RunRecord, format_time
 from batch_issuer.output.rows import CERTIFICATE_COLUMN, ISSUED_COLUMNS, KEY_ORIGIN_COLUMN
 
 if TYPE_CHECKING:
@@ -29,32 +23,17 @@ if TYPE_CHECKING:
     from io import BufferedReader
     from pathlib import Path
 
-    from batch_issuer.authority.batch_signer import BatchSigner
-    from batch_issuer.authority.issuer import Issuer
-    from batch_issuer.authority.signers import Passphrase
     from batch_issuer.batch.ledgering import RunLedger
+    from batch_issuer.batch.means import Means
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.batch.rows import RowsRead
     from batch_issuer.devices import Rejections
+    from batch_issuer.output.record import RunRecord
     from batch_issuer.scratch import Scratch
 
-__all__ = ["Plan", "make_plan", "run_signer"]
+__all__ = ["Plan", "make_plan"]
 
 _RESERVED = frozenset((*ISSUED_COLUMNS.names, CERTIFICATE_COLUMN, KEY_ORIGIN_COLUMN)) - {"device_uuid"}
-_AS_ASKED = (
-    "skip_rejects",
-    "format",
-    "p12_passwords",
-    "part_size",
-    "days",
-    "backdate",
-    "production",
-    "reissue",
-    "with_certificates",
-    "spreadsheet_safe",
-    "report",
-)
-"""Options that the record has as they were asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,27 +53,15 @@ class Plan:
     linted_by: str | None = None
 
 
-def run_signer(request: RunRequest, now: datetime, passphrase: Passphrase | None) -> BatchSigner | None:
-    """Who signs the run's output, checked; None for nobody.
-
-    Raises:
-        AuthorityError: the signer is not fit.
-    """
-    if request.sign_with is None:
-        return None
-    return load_batch_signer(request.pki, request.sign_with, now=now, passphrase=passphrase)
-
-
 def make_plan(
     request: RunRequest,
-    issuer: Issuer,
+    means: Means,
     file: BufferedReader,
     *,
     now: datetime,
     spill: Path | None,
     scratch: Scratch,
     named_by_attempt: bool = False,
-    signer: BatchSigner | None = None,
     ledger: RunLedger | None = None,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Plan:
@@ -102,13 +69,12 @@ def make_plan(
 
     Args:
         request: the options.
-        issuer: the CA, checked.
+        means: what the run issues with, checked.
         file: the manifest.
         now: UTC.
         spill: where the accepted rows go, part by part; None for a dry run.
         scratch: how much memory there is for what must be known of all rows, and where the rest goes.
         named_by_attempt: whether bundles keep the name of the attempt that made them.
-        signer: who signs the output, checked; None for nobody.
         ledger: what earlier runs have issued; None for a run without.
         notify: told, in a sentence, what takes long.
 
@@ -119,18 +85,13 @@ def make_plan(
         RunFailedError: workers that check CSRs died again and again.
         OSError: the spill cannot be written.
     """
-    if named_by_attempt and request.format == PASSWORD_FORMAT:
-        raise RefusedError(
-            f"--format {PASSWORD_FORMAT} goes into a folder, and not into an object store",
-            hint="take tar or parquet, with --seal-to; or issue into a folder and copy it",
-        )
+    _check_format(request, named_by_attempt=named_by_attempt)
+    issuer = means.issuer
     with Manifest(file, request.manifest_name, reserved=_RESERVED) as manifest:
-        seal_to = checked_recipients(request.seal_to)
-        writable_format(request.format, seal_to)  # refuses what cannot be
+        writable_format(request.format, checked_recipients(request.seal_to))  # refuses what cannot be
         has_column = "hardware_id" in manifest.layout.roles
         sota, warnings = choose_hosts(request, issuer.hosts, has_hardware_column=has_column)
-        kind = request.manifest_format or manifest.kind
-        if kind == "csv" and manifest.types is not None:
+        if (request.manifest_format or manifest.kind) == "csv" and manifest.types is not None:
             _check_csv_types(manifest)
         rules = RowRules(hardware_id_required=sota is not None and request.hardware_id is None)
         rows = read_rows(
@@ -143,6 +104,26 @@ def make_plan(
             ledger=ledger,
             notify=notify,
         )
+    _check_rows(request, rows)
+    window, clamped = choose_window(request, issuer, now)
+    ledger_run = None if ledger is None else ledger.id
+    record = new_record(
+        request, means, manifest, rows, window, sota=sota, ledger_run=ledger_run, named_by_attempt=named_by_attempt
+    )
+    again = [] if ledger is None else ledger.warnings()
+    return Plan(record, rows.rejections, [*means.warnings, *warnings, *_renamings(manifest), *clamped, *again])
+
+
+def _check_format(request: RunRequest, *, named_by_attempt: bool) -> None:
+    if named_by_attempt and request.format == PASSWORD_FORMAT:
+        raise RefusedError(
+            f"--format {PASSWORD_FORMAT} goes into a folder, and not into an object store",
+            hint="take tar or parquet, with --seal-to; or issue into a folder and copy it",
+        )
+
+
+def _check_rows(request: RunRequest, rows: RowsRead) -> None:
+    """Whether these rows can be issued as it was asked."""
     if rows.rejected and (not request.skip_rejects or rows.accepted == 0):
         raise _rejected(rows)
     if request.device_hsm:
@@ -153,37 +134,6 @@ def make_plan(
             "bring a CSR, and their keys are not here",
             hint="issue these devices by a run of another format",
         )
-    window, clamped = _window(request, issuer, now)
-    record = RunRecord(
-        version=__version__,
-        manifest=request.manifest_name,
-        manifest_sha256=manifest.sha256,
-        manifest_kind=manifest.kind,
-        rows=rows.read,
-        accepted=rows.accepted,
-        csr_rows=rows.csr_rows,
-        factory=issuer.factory,
-        ca_name=issuer.name,
-        ca_certificate=_pem(issuer.certificate),
-        root_certificate=_pem(issuer.root),
-        ledger_run=None if ledger is None else ledger.id,
-        signer=None if signer is None else signer.name,
-        signer_certificate=None if signer is None else signer.certificate_pem(),
-        not_before=format_time(window.not_before),
-        not_after=format_time(window.not_after),
-        gateway=sota.gateway if sota else None,
-        ostree=sota.ostree if sota else None,
-        hardware_id=sota.hardware_id if sota else None,
-        tag=sota.tag if sota else None,
-        device_hsm_module=sota.device_hsm_module if sota else None,
-        seal_to=seal_to,
-        manifest_format=kind,
-        named_by_attempt=named_by_attempt,
-        **{name: getattr(request, name) for name in _AS_ASKED},
-    )
-    means = [*issuer.warnings, *(() if signer is None else signer.warnings)]
-    again = [] if ledger is None else ledger.warnings()
-    return Plan(record, rows.rejections, [*means, *warnings, *_renamings(manifest), *clamped, *again])
 
 
 def _renamings(manifest: Manifest) -> list[str]:
@@ -220,22 +170,3 @@ def _rejected(rows: RowsRead) -> RowsRejectedError:
         rows.rejections,
         hint="mend them, or issue the others with --skip-rejects",
     )
-
-
-def _window(request: RunRequest, issuer: Issuer, now: datetime) -> tuple[profiles.ValidityWindow, list[str]]:
-    """The certificates' validity, within the CA's; and a sentence when it was asked for longer."""
-    now = now.replace(microsecond=0)
-    asked = now + timedelta(days=request.days)
-    not_before = max(now - timedelta(seconds=request.backdate), issuer.window.not_before)
-    not_after = min(asked, issuer.window.not_after)
-    if not_after < asked:
-        end = f"{not_after:%Y-%m-%d}"
-        return profiles.ValidityWindow(not_before, not_after), [
-            f"--days {request.days} would end on {asked:%Y-%m-%d}, after {issuer.name} itself: "
-            f"certificates end with it, on {end}"
-        ]
-    return profiles.ValidityWindow(not_before, not_after), []
-
-
-def _pem(certificate: bytes) -> str:
-    return x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM).decode()

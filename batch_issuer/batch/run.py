@@ -11,20 +11,19 @@ from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.batch.acceptance import check_same, check_space
 from batch_issuer.batch.engines import check_engine, open_engine
 from batch_issuer.batch.finish import finish_run, finished_before
 from batch_issuer.batch.first import judge_for, judged
 from batch_issuer.batch.home import home_of
 from batch_issuer.batch.ledgering import open_run_ledger
+from batch_issuer.batch.means import gather_means
 from batch_issuer.batch.part import PartDone, PartWork
-from batch_issuer.batch.passwords import check_resumed_password, run_password
-from batch_issuer.batch.plan import make_plan, run_signer
+from batch_issuer.batch.passwords import check_resumed_password
+from batch_issuer.batch.plan import make_plan
 from batch_issuer.batch.source import open_manifest
 from batch_issuer.batch.summary import Summary
 from batch_issuer.errors import Interrupted, OutputError, RunFailedError, StoreError
-from batch_issuer.minting.keys import choose_engine
 from batch_issuer.reporting.report import RunReport
 from batch_issuer.scratch import Scratch
 from batch_issuer.stopping import StopRequest
@@ -33,16 +32,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from batch_issuer.authority.batch_signer import BatchSigner
-    from batch_issuer.authority.issuer import Issuer
     from batch_issuer.authority.signers import Passphrase
     from batch_issuer.authority.tokens import Token
     from batch_issuer.batch.engines import Engine
     from batch_issuer.batch.home import Hold, Home
     from batch_issuer.batch.ledgering import RunLedger
+    from batch_issuer.batch.means import Means
     from batch_issuer.batch.observer import Observer
     from batch_issuer.batch.plan import Plan
     from batch_issuer.batch.request import RunRequest
+    from batch_issuer.errors import BatchIssuerError
     from batch_issuer.linting.beside import JudgeBeside
     from batch_issuer.output.record import RunRecord
 
@@ -90,41 +89,22 @@ def issue(
             return finished_before(request, home, observer.say)
         try:
             judge = opened.enter_context(judge_for(lint=request.lint))
-            # Workers of a cluster are on other machines, which have other things installed: each chooses for itself.
-            key_engine = choose_engine(request.key_engine) if request.cluster is None else request.key_engine
-            issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
-            signer = run_signer(request, now, passphrase)
+            means = gather_means(request, now=now, passphrase=passphrase, token=token, p12_password=p12_password)
             before = home.read_record() if claim.resuming else None
-            password = run_password(request, p12_password)
-            check_resumed_password(home.folder, before, password)
-            engine = opened.enter_context(open_engine(request, home, issuer))
+            check_resumed_password(home.folder, before, means.p12_password)
+            engine = opened.enter_context(open_engine(request, home, means.issuer))
             ledger = opened.enter_context(open_run_ledger(request, home, before) or nullcontext())
-            means = (signer, ledger, judge)
-            plan = _plan(request, issuer, home, before, means, now=now, notify=observer.say)
+            plan = _plan(request, means, home, before, ledger=ledger, judge=judge, now=now, notify=observer.say)
         except OSError as error:
             claim.abandon()
-            if error.errno in _NO_SPACE:
-                message = f"the plan cannot be written below {home.folder.path}: {error.strerror}"
-                raise OutputError(message, hint="make space, or take another --out") from None
-            raise RunFailedError(_told(error)) from error
+            raise _unplanned(error, home) from error
         except BaseException:
             claim.abandon()
             raise
         for warning in plan.warnings:
             observer.warn(warning)
         try:
-            run = _Run(
-                home,
-                claim,
-                plan,
-                issuer,
-                engine,
-                key_engine=key_engine,
-                observer=observer,
-                signer=signer,
-                ledger=ledger,
-                p12_password=password,
-            )
+            run = _Run(home, claim, plan, means, engine, ledger=ledger, observer=observer)
             return run.run(request, time.monotonic() - began)
         except OSError as error:
             raise RunFailedError(_told(error), hint=f"when that is mended, {_RESUME_HINT}") from error
@@ -138,29 +118,29 @@ def issue(
 
 def _plan(
     request: RunRequest,
-    issuer: Issuer,
+    means: Means,
     home: Home,
     before: RunRecord | None,
-    means: tuple[BatchSigner | None, RunLedger | None, JudgeBeside | None],
     *,
+    ledger: RunLedger | None,
+    judge: JudgeBeside | None,
     now: datetime,
     notify: Callable[[str], None],
 ) -> Plan:
     """1 Plan: everything is refused here that is to be refused; the record is the last thing written."""
-    signer, ledger, judge = means
     folder = home.folder
     folder.plan.unlink(missing_ok=True)
     file = open_manifest(request, folder.spool)
     scratch = Scratch(request.plan_memory, folder.work)
     fixed = partial(make_plan, now=now, spill=folder.plan, scratch=scratch, notify=notify)
-    plan = fixed(request, issuer, file, named_by_attempt=home.named_by_attempt, signer=signer, ledger=ledger)
+    plan = fixed(request, means, file, named_by_attempt=home.named_by_attempt, ledger=ledger)
     if home.named_by_attempt and request.format == "dir":
         plan.warnings.append(_MANY_OBJECTS)
     if before is not None:
         check_same(before, plan.record, now=now)
     else:
         held = home.held_parts(plan.record.parts, request.workers)
-        check_space(plan.record, issuer.root, folder.path, spilled=folder.plan.stat().st_size, held=held)
+        check_space(plan.record, means.issuer.root, folder.path, spilled=folder.plan.stat().st_size, held=held)
     plan = judged(plan, judge, before or plan.record, folder.plan)
     with ledger.holding(plan.record) if ledger is not None else nullcontext():
         if before is None:
@@ -176,25 +156,19 @@ class _Run:
         home: Home,
         claim: Hold,
         plan: Plan,
-        issuer: Issuer,
+        means: Means,
         engine: Engine,
         *,
-        key_engine: str,
-        observer: Observer,
-        signer: BatchSigner | None,
         ledger: RunLedger | None,
-        p12_password: bytes | None,
+        observer: Observer,
     ) -> None:
         self._home = home
         self._claim = claim
         self._plan = plan
         self._record = home.read_record()
-        self._issuer = issuer
+        self._means = means
         self._engine = engine
-        self._signer = signer
-        self._key_engine = key_engine
         self._ledger = ledger
-        self._p12_password = p12_password
         self._observer = observer
         self._done = self._minted = self._octets = 0
 
@@ -205,7 +179,7 @@ class _Run:
         ready = self._issue_parts(workers)
         issued = time.monotonic()
         summarise = partial(self._summary, workers, plan_seconds, planned, ready, issued)
-        rejections, signer = self._plan.rejections, self._signer
+        rejections, signer = self._plan.rejections, self._means.signer
         summary = finish_run(self._home, self._record, rejections, signer, summarise, report=report)  # 5
         self._claim.finish()
         return summary
@@ -226,7 +200,7 @@ class _Run:
             finish_seconds=round(time.monotonic() - issued, 3),
             devices_per_second=round(self._minted / (issued - ready), 1),
             workers=workers,
-            key_engine=self._key_engine,
+            key_engine=self._means.key_engine,
             not_before=self._record.not_before,
             not_after=self._record.not_after,
             manifest=self._home.shown(self._home.folder.manifest(self._record.manifest_format).name),
@@ -249,11 +223,11 @@ class _Run:
                 work = PartWork(
                     self._home,
                     self._record,
-                    self._issuer,
+                    self._means.issuer,
                     resumed=self._claim.resuming,
-                    engine=self._key_engine,
+                    engine=self._means.key_engine,
                     session=int(time.time() * 1000),
-                    p12_password=self._p12_password,
+                    p12_password=self._means.p12_password,
                 )
                 parts = self._engine.parts(work, workers=workers, stop=stop, notify=self._observer.warn)
                 for index, done in parts.run(range(self._record.parts)):
@@ -275,6 +249,13 @@ class _Run:
         if done.minted:
             self._minted += done.devices
         self._observer.advance(done.devices, minted=done.minted)
+
+
+def _unplanned(error: OSError, home: Home) -> BatchIssuerError:
+    if error.errno in _NO_SPACE:
+        message = f"the plan cannot be written below {home.folder.path}: {error.strerror}"
+        return OutputError(message, hint="make space, or take another --out")
+    return RunFailedError(_told(error))
 
 
 def _told(error: OSError) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_issuer.cli.cluster import cluster_options
-from batch_issuer.cli.command import Command, show_rejections, tell_result
+from batch_issuer.cli.command import Command
 from batch_issuer.cli.options import (
     DURATION,
     FILE,
@@ -23,14 +23,11 @@ from batch_issuer.cli.options import (
     verbosity_options,
     workers_option,
 )
-from batch_issuer.figures import counted, size
+from batch_issuer.cli.outcome import show_dry_run, show_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batch_issuer.batch.dry_run import DryRun
-    from batch_issuer.batch.request import RunRequest
-    from batch_issuer.batch.summary import Summary
 
 __all__ = ["issue"]
 
@@ -44,13 +41,12 @@ Examples:
   batch-issuer issue --manifest devices.csv --format tar --out s3://factory-7/lot-9
 """
 _FORMATS = ("dir", "tar", "parquet", "p12")
-_STORE_MODULE = "batch_issuer.stores.store"
-"""The same: obstore has no threads before the first request."""
-
 _WORKER_MODULES = ("batch_issuer.batch.part", "batch_issuer.bundles.parquet", "batch_issuer.cli")
 _HSM_MODULE = "batch_issuer.authority.token_keys"
 """Imported where workers are forked from, and not initialised there: PKCS#11 must not be before a fork."""
 
+_STORE_MODULE = "batch_issuer.stores.store"
+"""The same: obstore has no threads before the first request."""
 
 _MANIFEST = PathOrAddress(click.Path(dir_okay=False, allow_dash=True, path_type=Path))
 
@@ -185,12 +181,12 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
     now = datetime.now(UTC)
     if dry:
         found = dry_run(request, now=now, passphrase=passphrase, token=token, p12_password=p12_password)
-        _show_dry_run(found, request, as_json=as_json)
+        show_dry_run(found, request, as_json=as_json)
         ctx.exit(3 if len(found.rejections) else 0)
     summary = run(
         request, Progress(quiet=quiet), now=now, passphrase=passphrase, token=token, p12_password=p12_password
     )
-    _show(summary, request, as_json=as_json, quiet=quiet, verbose=verbose)
+    show_summary(summary, request, as_json=as_json, quiet=quiet, verbose=verbose)
     if summary.rejected and not summary.finished_before:
         ctx.exit(3)
 
@@ -208,106 +204,3 @@ def _p12(options: dict[str, Any]) -> tuple[str | None, Callable[[], bytes] | Non
     if random and file is not None:
         raise click.UsageError("--p12-random-passwords makes passwords; --p12-password-file gives one: take either")
     return (PER_DEVICE, None) if random else (PER_RUN, p12_password(file, new=True))
-
-
-def _show(summary: Summary, request: RunRequest, *, as_json: bool, quiet: bool, verbose: bool) -> None:
-    if as_json:
-        tell_result(summary.to_json().removesuffix(b"\n"))
-        return
-    if quiet or summary.finished_before:
-        return
-    lines = [_headline(summary)]
-    if summary.rejected:
-        lines.append(f"{counted(summary.rejected, 'row')} rejected: {summary.out}/rejects.csv says why")
-    lines += [
-        f"  bundles   {summary.out}/bundles  ({counted(summary.parts, 'part')} as {summary.format}, "
-        f"{size(summary.octets)} written)",
-        *_key_lines(summary.csr_rows, summary.devices),
-        *_password_lines(summary.out, request),
-        f"  manifest  {summary.manifest}",
-        f"  validity  {summary.not_before} to {summary.not_after}",
-    ]
-    if summary.report is not None:
-        lines.append(f"  report    {summary.report}  (for any browser)")
-    if summary.reissued:
-        lines.append(
-            f"  reissued  {counted(summary.reissued, 'device')}; gateways that know a device by another key answer 502"
-        )
-    if request.seal_to:
-        lines.append(f"  sealed    to {counted(len(set(request.seal_to)), 'recipient')}; --identity FILE opens them")
-    if summary.signer is not None:
-        lines.append(f"  signed    {summary.out}/SHA256SUMS.sig, by {summary.signer}")
-    if verbose:
-        lines.append(f"  lint      {_judged(summary, request)}")
-        lines.append(
-            f"  seconds   plan {summary.plan_seconds}, start {summary.start_seconds}, issue {summary.issue_seconds},"
-            f" finish {summary.finish_seconds} ({counted(summary.workers, 'worker')}, keys by {summary.key_engine})"
-        )
-    lines.append(f"  next      batch-issuer verify {summary.out} --pki {request.pki}")
-    tell_result("\n".join(lines).encode(errors="surrogateescape"))  # a folder may have any name
-
-
-def _judged(summary: Summary, request: RunRequest) -> str:
-    if summary.linted_by is not None:
-        return f"{summary.linted_by} finds no error in the first certificate"
-    return "skipped: pkilint is not installed (pip install 'batch-issuer[lint]')" if request.lint else "not asked for"
-
-
-def _key_lines(csr_rows: int, devices: int) -> list[str]:
-    if not csr_rows:
-        return []
-    return [f"  keys      {devices - csr_rows:,} made here, {csr_rows:,} kept by their devices"]
-
-
-def _password_lines(out: str, request: RunRequest) -> list[str]:
-    from batch_issuer.output.record import PER_DEVICE
-
-    if request.p12_passwords != PER_DEVICE:
-        return []
-    return [f"  passwords {out}/p12-passwords.csv: keep it apart from the bundles"]
-
-
-def _headline(summary: Summary) -> str:
-    earlier = summary.devices - summary.devices_now
-    total = summary.plan_seconds + summary.start_seconds + summary.issue_seconds + summary.finish_seconds
-    spent = f"in {total:.1f} s, {summary.devices_per_second:,.0f}/s"
-    if not earlier:
-        return f"{counted(summary.devices, 'device')} issued {spent}"
-    now = f"{summary.devices_now:,} now {spent}" if summary.devices_now else "none now"
-    return f"{counted(summary.devices, 'device')} issued: {earlier:,} before, {now}"
-
-
-def _show_dry_run(found: DryRun, request: RunRequest, *, as_json: bool) -> None:
-    import json
-
-    record = found.record
-    if as_json:
-        values = {
-            "dry_run": True,
-            "rows": record.rows,
-            "devices": record.accepted,
-            "csr_rows": record.csr_rows,
-            "rejected": record.rows - record.accepted,
-            "parts": record.parts,
-            "octets": found.octets,
-            "seconds": round(found.seconds, 1),
-            "not_before": record.not_before,
-            "not_after": record.not_after,
-            "warnings": found.warnings,
-        }
-        click.echo(json.dumps(values, indent=2))
-        return
-    show_rejections(found.rejections)
-    for warning in found.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    lines = [
-        f"{counted(record.accepted, 'device')} of {counted(record.rows, 'row')} would be issued "
-        f"by {record.ca_name} of {record.factory}",
-        f"  parts     {record.parts:,} of up to {counted(record.part_size, 'device')}, as {record.format}",
-        *_key_lines(record.csr_rows, record.accepted),
-        f"  size      about {size(found.octets)}",
-        f"  time      about {found.seconds:,.0f} s with {counted(request.workers, 'worker')}",
-        f"  validity  {record.not_before} to {record.not_after}",
-        "nothing was written",
-    ]
-    click.echo("\n".join(lines))
