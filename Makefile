@@ -29,13 +29,14 @@ PYTEST := cd tests && BATCH_ISSUER_TEST_WHEEL=1 ../$(BIN)/pytest
 KILLS ?= 200
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test check bench bench-short peers man pictures chaos fuzz clean
+.PHONY: help demo test check bench bench-short peers man pictures chaos syscalls fuzz clean
 
 help:
 	@echo 'make demo         install, make a demo PKI, issue the sample devices, verify them'
 	@echo 'make test         everything that is tested, on the built wheel'
 	@echo 'make check        style, types and the import rule: the first part of make test'
 	@echo 'make chaos        faults at length, in ten minutes: up to KILLS=$(KILLS) random kills of each format'
+	@echo 'make syscalls     kill -9 at every system call of a small run, in five minutes; needs strace'
 	@echo 'make fuzz         changed octets to all that is read: FUZZ_SECONDS=$(FUZZ_SECONDS) for each reader'
 	@echo 'make bench-short  the speed beside its floor, as CI checks it'
 	@echo 'make bench        the long benchmark, with table and chart'
@@ -124,6 +125,9 @@ chaos: $(VENV)/.installed $(VENV)/.tools
 	($(PYTEST) --quiet test_crash.py test_faults.py test_hostile.py \
 	  -k 'not random_instants and not finds and not is_found and not csrs') || status=$$?; \
 	wait $$! || status=$$?; exit $$status
+
+syscalls: $(VENV)/.installed $(VENV)/.tools
+	export BATCH_ISSUER_CHAOS=$(KILLS) && $(PYTEST) --quiet test_syscalls.py
 
 fuzz: $(VENV)/.installed $(VENV)/.tools
 	export FUZZ_SECONDS=$(FUZZ_SECONDS) && $(PYTEST) test_fuzz.py

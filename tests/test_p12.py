@@ -18,7 +18,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
     PrivateFormat,
     PublicFormat,
@@ -476,13 +475,13 @@ def made(device: str, **changed: Any) -> bytes:
     assert isinstance(found.key, ec.EllipticCurvePrivateKey)
     builder = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(changed.get("rounds", 2048))
     builder = builder.key_cert_algorithm(changed.get("algorithm", pkcs12.PBES.PBESv2SHA256AndAES256CBC))
-    encryption: Any = builder.hmac_hash(changed.get("mac", SHA256())).build(PASSWORD)
+    encryption: Any = builder.hmac_hash(changed.get("mac", SHA256())).build(changed.get("password", PASSWORD))
     return pkcs12.serialize_key_and_certificates(
         changed.get("name", device.encode()),
         found.key if changed.get("with_key", True) else None,
         found.cert.certificate,
         changed.get("chain", lambda above: above)([one.certificate for one in found.additional_certs]),
-        changed.get("encryption", encryption),
+        encryption,
     )
 
 
@@ -491,7 +490,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "many rounds": ({"rounds": 100_000}, "p12-algorithm"),
     "3DES": ({"algorithm": pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC}, "p12-algorithm"),
     "MAC": ({"mac": SHA1()}, "p12-algorithm"),  # noqa: S303 - a file that is to be refused
-    "password": ({"encryption": BestAvailableEncryption(OTHER)}, "p12-password"),
+    "password": ({"password": OTHER}, "p12-password"),
     "name": ({"name": UUIDS[5].encode()}, "p12-name"),
     "no name": ({"name": None}, "p12-name"),
     "no chain": ({"chain": lambda _: []}, "p12-chain"),

@@ -1,20 +1,21 @@
-"""Opens a device's PKCS#12 file (RFC 7292) by hand: its one right form, its MAC, its key, its certificates, its name.
+"""Opens a device's PKCS#12 file (RFC 7292) by hand: its one right form, its key, its certificates, its name.
 
 Nothing of what wrote it is used, and no reader that is content with other forms: weaker algorithms, further bags and
-other rounds are found, and none of them is obeyed, so that no file makes this derive keys for hours.
+other rounds are found, and none of them is obeyed, so that no file makes this derive keys for hours. Whether the MAC is
+right is asked of `cryptography` when all that is known: its key is derived by rules of PKCS#12's own.
 """
 
 from __future__ import annotations
 
-import hmac
 import re
-from hashlib import pbkdf2_hmac, sha256
+from hashlib import pbkdf2_hmac
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.padding import PKCS7
+from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 
 from batch_issuer.bundles.contents import CERTIFICATE, PRIVATE_KEY, ROOT, certificate_pem, private_key_pem
 from batch_issuer.devices import CertificateDer, Sec1Der
@@ -89,6 +90,12 @@ class OpenedP12(NamedTuple):
         return f"OpenedP12({', '.join(self.files)})"
 
 
+class _Sealed(NamedTuple):
+    salt: bytes
+    iv: bytes
+    octets: bytes
+
+
 class _Bag(NamedTuple):
     kind: bytes
     value: bytes
@@ -98,7 +105,7 @@ class _Bag(NamedTuple):
 def opened_p12(octets: bytes, password: bytes, device_uuid: str, facts: RunFacts) -> OpenedP12:
     """What stands in a device's file.
 
-    1. The frame: version, two contents, the MAC; then the MAC itself, under the password.
+    1. The frame: version, two contents, every algorithm; then the MAC, under the password.
     2. The certificates, encrypted: the device's, its CA's and the root's, in this order.
     3. The key, encrypted, P-256.
     4. The friendly name of key and certificate is the UUID; their local key ID is the same.
@@ -113,10 +120,13 @@ def opened_p12(octets: bytes, password: bytes, device_uuid: str, facts: RunFacts
         P12Error: it is no such file, is not encrypted as it must be, or the password is not its own.
     """
     try:
-        certificates, keys = _contents(octets, password)
-        leaf, *chain = (_certificate(bag) for bag in _bags(certificates, _CERT_BAG))
-        [key_bag] = _bags(keys, _KEY_BAG)
-        key = _P256_KEY.fullmatch(_decrypted(content(key_bag.value, _EXPLICIT), password, tag=_OCTETS))
+        sealed, key_bag = _contents(octets)
+        sealed_key = _sealed(content(key_bag.value, _EXPLICIT), tag=_OCTETS)
+        if not _opens(octets, password):
+            raise P12Error("p12-password", "its MAC is wrong: the password is another, or the file was changed")
+        first, *more = _bags(_decrypted(sealed, password), _CERT_BAG)
+        leaf, *chain = (_certificate(bag) for bag in (first, *more))
+        key = _P256_KEY.fullmatch(_decrypted(sealed_key, password))
     except (DerError, ValueError) as error:
         told = str(error) if isinstance(error, DerError) else "its parts are not those of a device's file"
         raise P12Error("p12-form", f"it has another form than key, certificate and chain in PKCS#12: {told}") from None
@@ -128,24 +138,22 @@ def opened_p12(octets: bytes, password: bytes, device_uuid: str, facts: RunFacts
     }
     if chain:
         files[ROOT] = certificate_pem(CertificateDer(chain[-1]))
-    first = next(iter(_bags(certificates, _CERT_BAG)))
     return OpenedP12(files, list(_faults(chain, first, key_bag, device_uuid, facts)))
 
 
-def _contents(octets: bytes, password: bytes) -> tuple[bytes, bytes]:
-    """The SafeContents of the certificates, decrypted, and of the key, which is encrypted by itself."""
+def _contents(octets: bytes) -> tuple[_Sealed, _Bag]:
+    """The SafeContents of the certificates, encrypted, and the bag of the key, which is encrypted by itself."""
     version, safe, mac = split(content(octets, _SEQUENCE))
     if content(version, _INTEGER) != b"\x03":
         raise DerError("its version is not 3")
-    whole = _data(safe, _DATA)
-    _check_mac(content(whole, _OCTETS), mac, password)
-    encrypted, plain = split(content(content(whole, _OCTETS), _SEQUENCE))
+    _check_mac_form(mac)
+    encrypted, plain = split(content(content(_data(safe, _DATA), _OCTETS), _SEQUENCE))
     number, encrypted_content = split(content(_data(encrypted, _ENCRYPTED_DATA), _SEQUENCE))
     kind, *encryption = split(content(encrypted_content, _SEQUENCE))
     if content(number, _INTEGER) != b"\0" or content(kind, _OBJECT_IDENTIFIER) != _DATA:
         raise DerError("its encrypted content is of another kind")
-    certificates = _decrypted(element(_SEQUENCE, *encryption), password, tag=_IMPLICIT_OCTETS)
-    return certificates, content(_data(plain, _DATA), _OCTETS)
+    [key_bag] = _bags(content(_data(plain, _DATA), _OCTETS), _KEY_BAG)
+    return _sealed(element(_SEQUENCE, *encryption), tag=_IMPLICIT_OCTETS), key_bag
 
 
 def _data(info: bytes, wanted: bytes) -> bytes:
@@ -156,40 +164,36 @@ def _data(info: bytes, wanted: bytes) -> bytes:
     return content(inner, _EXPLICIT)
 
 
-def _check_mac(authenticated: bytes, mac: bytes, password: bytes) -> None:
-    """The MAC with SHA-256 over the contents (RFC 7292 section 4 and appendix B)."""
-    digest, salt, rounds = split(content(mac, _SEQUENCE))
-    algorithm, value = split(content(digest, _SEQUENCE))
+def _check_mac_form(mac: bytes) -> None:
+    """The MAC is one with SHA-256 (RFC 7292 section 4); the library that checks it would take others."""
+    digest, _, rounds = split(content(mac, _SEQUENCE))
+    algorithm, _ = split(content(digest, _SEQUENCE))
     if algorithm != _SHA256 or content(rounds, _INTEGER) != _ROUNDS:
         raise P12Error("p12-algorithm", "its MAC is not one with SHA-256 and 2,048 rounds")
-    key = _mac_key(password, content(salt, _OCTETS))
-    if not hmac.compare_digest(hmac.digest(key, authenticated, "sha256"), content(value, _OCTETS)):
-        raise P12Error("p12-password", "its MAC is wrong: the password is another, or the file was changed")
 
 
-def _mac_key(password: bytes, salt: bytes) -> bytes:
-    # One block of output, so nothing of appendix B.2 from its step 6B on is needed. v = 64, ID = 3.
-    text = password.decode("latin-1").encode("utf-16-be") + b"\0\0"
-    block = b"\x03" * 64 + _repeated(salt) + _repeated(text)
-    for _ in range(int.from_bytes(_ROUNDS)):
-        block = sha256(block).digest()
-    return block
+def _opens(octets: bytes, password: bytes) -> bool:
+    """Whether the file's MAC is right under the password, and what it protects can be read."""
+    try:
+        load_pkcs12(octets, password)
+    except ValueError:
+        return False
+    return True
 
 
-def _repeated(octets: bytes) -> bytes:
-    length = -(-len(octets) // 64) * 64
-    return (octets * (length // max(1, len(octets)) + 1))[:length]
-
-
-def _decrypted(encrypted: bytes, password: bytes, *, tag: int) -> bytes:
-    """What an algorithm and the octets after it hold."""
+def _sealed(encrypted: bytes, *, tag: int) -> _Sealed:
+    """What an algorithm and the octets after it say, nothing decrypted yet."""
     algorithm, octets = split(content(encrypted, _SEQUENCE))
     match = _PBES2.fullmatch(content(algorithm, _SEQUENCE))
     if match is None:
         raise P12Error("p12-algorithm", "it is not encrypted by AES-256-CBC and PBKDF2-HMAC-SHA256 of 2,048 rounds")
-    key = pbkdf2_hmac("sha256", password, match[1], int.from_bytes(_ROUNDS), 32)
-    decryptor, unpadder = Cipher(AES256(key), CBC(match[2])).decryptor(), PKCS7(128).unpadder()
-    padded = decryptor.update(content(octets, tag)) + decryptor.finalize()
+    return _Sealed(match[1], match[2], content(octets, tag))
+
+
+def _decrypted(sealed: _Sealed, password: bytes) -> bytes:
+    key = pbkdf2_hmac("sha256", password, sealed.salt, int.from_bytes(_ROUNDS), 32)
+    decryptor, unpadder = Cipher(AES256(key), CBC(sealed.iv)).decryptor(), PKCS7(128).unpadder()
+    padded = decryptor.update(sealed.octets) + decryptor.finalize()
     return unpadder.update(padded) + unpadder.finalize()
 
 
