@@ -11,6 +11,9 @@ from batch_issuer.reporting.markup import Html, joined, table, tag
 from batch_issuer.reporting.next_steps import next_steps
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batch_issuer.devices import Rejection
     from batch_issuer.reporting.facts import Facts
 
 __all__ = ["account", "asked", "came_out", "rejected", "tiles", "to_do"]
@@ -172,38 +175,29 @@ def rejected(facts: Facts) -> Html:
         )
     ]
     most = reasons[0][1]
-    for code, count in reasons[:_MOST_REASONS]:
-        bar = tag(
-            "svg",
-            tag("rect", x="0%", y=0, width=f"{max(100.0 * count / most, 0.5):.2f}%", height=8, class_="block badbar"),
-            width="100%",
-            height=8,
-            aria_hidden="true",
-        )
-        examples = [tag("li", found.message) for found in tally.examples[code]]
-        pieces.append(
-            tag(
-                "article",
-                tag("h3", tag("code", code), tag("span", f"{count:,}", class_="count")),
-                bar,
-                tag(
-                    "ul",
-                    *examples,
-                    *(
-                        [tag("li", f"… and {count - len(examples):,} more", class_="note")]
-                        if count > len(examples)
-                        else []
-                    ),
-                ),
-                class_="reason",
-            )
-        )
+    pieces += [_reason(code, count, most, tally.examples[code]) for code, count in reasons[:_MOST_REASONS]]
     if len(reasons) > _MOST_REASONS:
         left = sum(count for _, count in reasons[_MOST_REASONS:])
         pieces.append(
             tag("p", f"{counted(left, 'finding')} of {counted(len(reasons) - _MOST_REASONS, 'other reason')}.")
         )
     return joined(*pieces)
+
+
+def _reason(code: str, count: int, most: int, found: Sequence[Rejection]) -> Html:
+    """One reason's count, beside that of the most frequent one, and its examples."""
+    bar = tag(
+        "svg",
+        tag("rect", x="0%", y=0, width=f"{max(100.0 * count / most, 0.5):.2f}%", height=8, class_="block badbar"),
+        width="100%",
+        height=8,
+        aria_hidden="true",
+    )
+    examples = [tag("li", one.message) for one in found]
+    if count > len(found):
+        examples.append(tag("li", f"… and {count - len(found):,} more", class_="note"))
+    heading = tag("h3", tag("code", code), tag("span", f"{count:,}", class_="count"))
+    return tag("article", heading, bar, tag("ul", *examples), class_="reason")
 
 
 def to_do(facts: Facts) -> Html:
