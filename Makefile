@@ -36,7 +36,7 @@ help:
 	@echo 'make test         everything that is tested, on the built wheel'
 	@echo 'make check        style, types and the import rule: the first part of make test'
 	@echo 'make chaos        faults at length, in ten minutes: up to KILLS=$(KILLS) random kills of each format'
-	@echo 'make syscalls     kill -9 at every system call of a small run, in five minutes; needs strace'
+	@echo 'make syscalls     kill -9 at every system call of a small run, in four minutes; needs strace'
 	@echo 'make fuzz         changed octets to all that is read: FUZZ_SECONDS=$(FUZZ_SECONDS) for each reader'
 	@echo 'make bench-short  the speed beside its floor, as CI checks it'
 	@echo 'make bench        the long benchmark, with table and chart'
