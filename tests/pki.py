@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
     CaKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
     Extensions: TypeAlias = Iterable[tuple[x509.ExtensionType, bool]]
 
-NOW = datetime.now(UTC).replace(microsecond=0)
+# The same second in every process of a test run: tests are named by it, and xdist wants one list from all of them.
+NOW = datetime.fromtimestamp(int(os.environ.setdefault("TESTS_BEGAN", str(int(time.time())))), UTC)
 DAY = timedelta(days=1)
 VALID = (NOW - DAY, NOW + 3650 * DAY)
 EXPIRED = (NOW - 2 * DAY, NOW - DAY)
