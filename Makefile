@@ -36,7 +36,7 @@ help:
 	@echo 'make test         everything that is tested, on the built wheel'
 	@echo 'make check        style, types and the import rule: the first part of make test'
 	@echo 'make chaos        faults at length, in ten minutes: up to KILLS=$(KILLS) random kills of each format'
-	@echo 'make syscalls     kill -9 at every system call of a small run, in four minutes; needs strace'
+	@echo 'make syscalls     kill -9 at every system call, and power cuts of a real ext4; needs strace, and root to mount'
 	@echo 'make fuzz         changed octets to all that is read: FUZZ_SECONDS=$(FUZZ_SECONDS) for each reader'
 	@echo 'make bench-short  the speed beside its floor, as CI checks it'
 	@echo 'make bench        the long benchmark, with table and chart'
@@ -127,7 +127,7 @@ chaos: $(VENV)/.installed $(VENV)/.tools
 	wait $$! || status=$$?; exit $$status
 
 syscalls: $(VENV)/.installed $(VENV)/.tools
-	export BATCH_ISSUER_CHAOS=$(KILLS) && $(PYTEST) --quiet test_syscalls.py
+	export BATCH_ISSUER_CHAOS=$(KILLS) && $(PYTEST) --quiet test_syscalls.py test_power_image.py
 
 fuzz: $(VENV)/.installed $(VENV)/.tools
 	export FUZZ_SECONDS=$(FUZZ_SECONDS) && $(PYTEST) test_fuzz.py

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ import pytest
 from cryptography import x509
 from gateways import TOKEN, serving
 from judges import Ran, run
+from listeners import QuietServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
     from gateways import Serving
 
 
-class Wire(ThreadingHTTPServer):
+class Wire(QuietServer):
     """The way to the real API, on which a PATCH can be lost: before it arrives, or on the way back."""
-
-    daemon_threads = True
 
     def __init__(self, api: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
