@@ -127,7 +127,7 @@ chaos: $(VENV)/.installed $(VENV)/.tools
 	wait $$! || status=$$?; exit $$status
 
 syscalls: $(VENV)/.installed $(VENV)/.tools
-	export BATCH_ISSUER_CHAOS=$(KILLS) && $(PYTEST) --quiet test_syscalls.py test_power_image.py
+	export BATCH_ISSUER_CHAOS=$(KILLS) && $(PYTEST) --quiet --override-ini faulthandler_timeout=900 test_syscalls.py test_power_image.py
 
 fuzz: $(VENV)/.installed $(VENV)/.tools
 	export FUZZ_SECONDS=$(FUZZ_SECONDS) && $(PYTEST) test_fuzz.py

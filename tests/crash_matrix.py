@@ -30,6 +30,7 @@ from faults import FileOperations, run_inline
 
 from batch_issuer.batch import attempts, folder_home, part
 from batch_issuer.batch import run as run_module
+from batch_issuer.batch.means import Secrets
 from batch_issuer.batch.request import RunRequest
 from batch_issuer.batch.run import issue
 from batch_issuer.output.folder import part_name
@@ -84,7 +85,7 @@ def request(bundle_format: str, pki: Path, folder: Path, out: Path) -> RunReques
 
 
 def run(asked: RunRequest) -> None:
-    issue(asked, Silent(), now=datetime.now(UTC), p12_password=lambda: audit.PASSWORD)
+    issue(asked, Silent(), now=datetime.now(UTC), secrets=Secrets(p12_password=lambda: audit.PASSWORD))
 
 
 def run_swept(asked: RunRequest) -> None:

@@ -28,6 +28,7 @@ from small_runs import changed
 
 import batch_issuer.bundles.separate
 from batch_issuer.batch import folder_home
+from batch_issuer.batch.means import Secrets
 from batch_issuer.batch.run import issue
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Told(Silent):
 
 
 def run(asked: RunRequest, told: Told) -> None:
-    issue(asked, told, now=datetime.now(UTC), p12_password=lambda: audit.PASSWORD)
+    issue(asked, told, now=datetime.now(UTC), secrets=Secrets(p12_password=lambda: audit.PASSWORD))
 
 
 def cut_run(asked: RunRequest, at: int, flaws: list[str]) -> None:

@@ -183,6 +183,17 @@ def test_json_of_a_refusal() -> None:
     assert ran.err.startswith("error: the manifest devices.csv is empty\n")
 
 
+@pytest.mark.parametrize("option", ["--ledger", "--ca-passphrase-file"])
+def test_an_address_is_no_file(option: str) -> None:
+    ran = issue(GOOD, option, "s3://name:hunter2@factory/x")
+    assert (ran.code, ran.err.splitlines()[-1]) == (
+        2,
+        f"Error: Invalid value for '{option}': it must be a file of this machine; it is an address.",
+    )
+    assert "hunter2" not in ran.err + ran.out
+    assert not Path("issued").exists()
+
+
 def test_a_traceback_is_shown_with_v_alone() -> None:
     assert "Traceback" not in issue(b"").err
     assert "Traceback" in issue(b"", "-v").err

@@ -32,6 +32,7 @@ from batch_issuer.batch.request import RunRequest
 from batch_issuer.batch.run import issue
 from batch_issuer.cluster.options import ClusterOptions, check_options
 from batch_issuer.errors import AuthorityError, OutputError, RefusedError, RunFailedError
+from batch_issuer.minting.keys import choose_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -263,6 +264,7 @@ def test_every_part_made_twice_at_once_is_issued_once(
     )
     summary = issue(asked, Silent(), now=datetime.now(UTC))
     assert summary.devices == 2_000
+    assert summary.key_engine == choose_engine("auto")  # its workers are this machine's
     assert len(again) == 20
     audit.check_finished(out, wanted, ca, {})
 

@@ -138,7 +138,7 @@ def read_p12(octets: bytes, _: Path) -> None:
 
 
 def exhaust(stored: BundleFormat) -> Callable[[bytes, Path], None]:
-    assert isinstance(stored, PackedFormat)
+    assert isinstance(stored, PackedFormat)  # a sealed one is, too
 
     def read(octets: bytes, _: Path) -> None:
         for _bundle in stored.bundles_in(io.BytesIO(octets), "part", ()):

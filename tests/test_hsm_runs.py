@@ -65,6 +65,19 @@ def is_of_softhsm(pid: int) -> bool:
     return "libsofthsm2" in Path(f"/proc/{pid}/maps").read_text()
 
 
+def await_signing_workers(process: subprocess.Popen[str], wanted: int) -> None:
+    """Until so many workers have the module, and have had the time of ten parts to open the token."""
+    commits, enough = Path("issued/.run/commits"), None
+    while process.poll() is None:
+        here = len(list(commits.glob("*.arrow")))
+        if enough is None and sum(map(is_of_softhsm, runs.workers(process, Path("issued").absolute()))) == wanted:
+            enough = here + 10
+        if enough is not None and here >= enough:
+            return
+        time.sleep(0.005)
+    pytest.fail("the run ended before its workers signed")
+
+
 # A token that goes away ---------------------------------------------------------------------------------------------
 
 
@@ -73,6 +86,7 @@ def test_a_token_that_goes_away_ends_the_run_resumable(hsm: SoftHsm) -> None:
     command, wanted = arguments(30_000, "--part-size", "200", "--workers", "2", *hsm.options)
     process = runs.start(command)
     assert runs.await_file(Path("issued/.run/commits"), process, "*.arrow")
+    await_signing_workers(process, 2)
     hsm.tokens.rename(hsm.folder / "elsewhere")
     out, told = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from hashlib import pbkdf2_hmac
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,11 @@ from api_servers import TOKEN, ApiServer
 from audit import PASSWORD
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+from cryptography.hazmat.primitives.padding import PKCS7
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PrivateFormat,
@@ -539,6 +544,32 @@ def test_verify_finds_every_octet_that_is_changed_and_every_end_that_is_cut_off(
         found = verified(*FILE)
         assert found.pop("sums-digest") == 1
         assert found == {"p12-form": 1}
+
+
+def test_nothing_is_derived_for_a_key_that_hides_among_the_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever knows the password could ask the library for years of PBKDF2."""
+    from types import SimpleNamespace
+
+    from batch_issuer.verification import p12 as module
+
+    assert issue(MANIFEST, *ONE).code == 0
+    octets = p12(UUIDS[0]).read_bytes()
+    sealed, _ = module._contents(octets)
+    certificate, key = bytes.fromhex("2a864886f70d010c0a0103"), bytes.fromhex("2a864886f70d010c0a0102")
+    clear = module._decrypted(sealed, PASSWORD).replace(certificate, key, 1)
+    encryptor = Cipher(AES256(pbkdf2_hmac("sha256", PASSWORD, sealed.salt, 2048, 32)), CBC(sealed.iv)).encryptor()
+    padding = PKCS7(128).padder()
+    hidden = encryptor.update(padding.update(clear) + padding.finalize()) + encryptor.finalize()
+    assert len(hidden) == len(sealed.octets)
+
+    def load(*_: object) -> None:
+        raise AssertionError("it was given to the library")
+
+    monkeypatch.setattr(module, "load_pkcs12", load)
+    facts: Any = SimpleNamespace(ca=b"", root=b"")
+    with pytest.raises(module.P12Error, match="it does not open to certificates") as caught:
+        module.opened_p12(octets.replace(sealed.octets, hidden), PASSWORD, UUIDS[0], facts)
+    assert caught.value.fault.code == "p12-password"
 
 
 def test_a_damaged_file_is_a_sentence_for_who_extracts_it() -> None:

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from crash_matrix import new_recipient
 from hypothesis import given
 from hypothesis import strategies as st
 from judges import contents, csv_bytes, device_uuids, interrupted_run, issue, run, stored_bundles
@@ -86,6 +87,29 @@ def test_the_files_that_it_names_are_the_files_that_are_there() -> None:
     listed = {row[0].rstrip("/") for row in rows if row[2] == "yes"}
     sums = {line.split("  ")[1].split("/")[0] for line in Path("issued/SHA256SUMS").read_text().splitlines()}
     assert listed == sums
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        (("--format", "p12", "--p12-random-passwords"), " --p12-passwords FILE"),
+        (("--format", "tar", "--seal-to", "recipient"), " --identity FILE"),
+        ((), ""),
+    ],
+)
+def test_the_commands_that_it_names_open_the_bundles(options: tuple[str, ...], needed: str) -> None:
+    recipient = new_recipient(Path())
+    assert issue(GOOD, *(recipient if option == "recipient" else option for option in options)).code == 0
+    text = report().text
+    assert f"batch-issuer extract issued --all --to bundles{needed}" in text
+    assert f"batch-issuer register issued --api URL --token-file FILE{needed} --dry-run" in text
+
+
+@pytest.mark.parametrize(("options", "more"), [((), ""), (("--ledger", "ledger"), " --ledger FILE")])
+def test_mended_rows_go_by_the_same_ledger(options: tuple[str, ...], more: str) -> None:
+    assert issue(csv_bytes([*UUIDS, "bad"]), "--skip-rejects", *options).code == 3
+    commands = [code.text for code in report().all("code")]
+    assert f"batch-issuer issue --manifest mended.csv --pki pki --out NEW{more}" in commands
 
 
 def test_rejected_rows_stand_by_reason_with_three_examples() -> None:

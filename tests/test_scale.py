@@ -46,6 +46,11 @@ def test_a_block_that_nobody_writes_is_an_error() -> None:
         document("<!-- scale:nothing -->\n<!-- /scale -->", read_measured(RESULTS), Assumed())
 
 
+def test_a_task_costs_the_simulated_scheduler_what_was_measured() -> None:
+    measured = read_measured(RESULTS).cluster.sections["cluster"].summary["dask 2"]["parent_seconds_per_part"]
+    assert Assumed().task_seconds == round(measured.median, 3)
+
+
 def test_with_nothing_in_the_way_the_workers_are_all_that_counts() -> None:
     outcome = simulate(site(), IDEAL)
     assert outcome.seconds == pytest.approx(4_000_000 / (16 * 10_000), rel=0.02)

@@ -126,6 +126,7 @@ def test_a_sealed_run_is_issued_verified_and_extracted(kind: str, factory_pki: P
 def test_the_summary_says_that_it_is_sealed() -> None:
     ran = issue(MANIFEST, "--format", "tar", "--seal-to", age_identity())
     assert "  sealed    to 1 recipient; --identity FILE opens them\n" in ran.out
+    assert ran.out.endswith("  next      batch-issuer verify issued --pki pki --identity FILE\n")
 
 
 def test_the_mark_of_a_clear_key_is_found_in_every_unsealed_format() -> None:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import runs
 from cryptography import x509
+from pages import parsed
 from pki import make_pki
 from stores import BUCKET, SECRET, Request, Stores, copy_prefix, serving
 
@@ -439,6 +440,9 @@ def test_sealed_parts_go_there_sealed(lot: Lot) -> None:
     assert lot.issue("--seal-to", str(identity.to_public())).returncode == 0
     names = [name for name in lot.stores.keys(lot.prefix) if name.startswith("bundles/")]
     assert all(name.endswith(".tar.age") for name in names)
+    commands = [code.text for code in parsed(lot.stores.get(lot.prefix, "report.html")).all("code")]
+    assert f"batch-issuer extract {lot.address} --all --to bundles --identity FILE" in commands
+    assert "batch-issuer register COPY --api URL --token-file FILE --identity FILE --dry-run" in commands
     assert lot.stores.get(lot.prefix, names[0]).startswith(b"age-encryption.org/v1")
     opened = ("--identity", str(lot.folder / "identity"))
     verified = lot.other("verify", "--pki", str(lot.pki), *opened)

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 CALLS = (
     *("mkdir", "mkdirat", "rmdir", "link", "linkat", "unlink", "unlinkat", "rename", "renameat", "renameat2"),
-    *("write", "pwrite64", "writev", "ftruncate", "chmod", "fchmod", "fsync", "fdatasync", "syncfs", "flock"),
+    *("write", "pwrite64", "writev", "ftruncate", "chmod", "fchmod", "fsync", "fdatasync", "syncfs", "flock", "openat"),
 )
-CALL = re.compile(r"^(\d+) +(\w+)\(", re.MULTILINE)
+CALL = re.compile(r"^(\d+) +(\w+)\((.*)$", re.MULTILINE)
+DELIVERED = "+++ killed by SIGKILL +++"
 DEVICES = 7
 STEP = 1 if LONG else 14
 
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace d
 
 
 def under_strace(arguments: list[str], *options: str) -> subprocess.CompletedProcess[str]:
-    traced = ["strace", "--follow-forks", "--quiet=all", "--signal=none", *options]
+    traced = ["strace", "--follow-forks", "--quiet=attach,personality", *options]
     ended = subprocess.run([*traced, *arguments], capture_output=True, text=True, check=False, timeout=120)
     if "PTRACE" in ended.stderr:
         pytest.skip("processes cannot be traced here")
@@ -42,13 +43,16 @@ def under_strace(arguments: list[str], *options: str) -> subprocess.CompletedPro
 
 
 def instants(arguments: list[str], folder: Path) -> list[tuple[str, int]]:
-    """Every call that a run makes, as its name and its number among those of its name, of the process with the most."""
+    """Every call that changes a file: its name, and its number among those of its name of the process that makes it."""
     trace = folder / "trace"
     ended = under_strace(arguments, f"--output={trace}", f"--trace={','.join(f'?{name}' for name in CALLS)}")
     assert ended.returncode == 0, ended.stderr
-    counts = Counter(CALL.findall(trace.read_text()))
-    most = {name: max(count for (_, other), count in counts.items() if other == name) for _, name in counts}
-    return [(name, number) for name in CALLS for number in range(1, most.get(name, 0) + 1)]
+    counts, found = Counter[tuple[str, str]](), set()
+    for process, name, told in CALL.findall(trace.read_text()):
+        counts[process, name] += 1
+        if name != "openat" or "O_CREAT" in told:
+            found.add((name, counts[process, name]))
+    return sorted(found)
 
 
 def test_killed_at_every_system_call(tmp_path: Path) -> None:
@@ -64,18 +68,19 @@ def test_killed_at_every_system_call(tmp_path: Path) -> None:
 
     ledger.mkdir()
     every = instants(arguments("whole"), tmp_path)
-    assert {"fsync", "link", "rename", "write"} <= {name for name, _ in every}
+    assert {"fsync", "link", "openat", "rename", "write"} <= {name for name, _ in every}
     chosen = every[::STEP]
-    ended_early = 0
+    delivered = 0
     for name, number in chosen:
         out = tmp_path / f"{name}-{number}"
         inject = f"--inject=?{name}:signal=KILL:when={number}"
-        killed = under_strace(arguments(out.name), f"--output={tmp_path / 'trace'}", f"--trace=?{name}", inject)
-        ended_early += killed.returncode != 0
+        under_strace(arguments(out.name), f"--output={tmp_path / 'trace'}", f"--trace=?{name}", inject)
+        delivered += DELIVERED in (tmp_path / "trace").read_text()
         before = audit.check_interrupted(out) if out.exists() else {}
         again = runs.run(arguments(out.name))
         assert again.returncode == 0, f"{name} {number}: {again.stderr}"
         audit.check_finished(out, wanted, ca, before)
         audit.check_ledger(out, ledger / out.name)
-    assert ended_early > len(chosen) / 2
-    tell("kill -9 at every system call, tar", len(chosen), len(chosen) * DEVICES)
+    # Now and then a run makes a call less than the one that was counted.
+    assert delivered > 0.9 * len(chosen)
+    tell("kill -9 at every system call, tar", delivered, len(chosen) * DEVICES)

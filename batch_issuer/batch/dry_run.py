@@ -14,7 +14,7 @@ from batch_issuer.batch.estimate import seconds_for
 from batch_issuer.batch.first import judge_for, judged
 from batch_issuer.batch.home import home_of
 from batch_issuer.batch.ledgering import open_run_ledger
-from batch_issuer.batch.means import gather_means
+from batch_issuer.batch.means import Secrets, gather_means
 from batch_issuer.batch.passwords import check_resumed_password, storing
 from batch_issuer.batch.plan import make_plan
 from batch_issuer.batch.signature import ca_signature
@@ -24,11 +24,8 @@ from batch_issuer.minting.keys import choose_engine, key_engine
 from batch_issuer.scratch import Scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
-    from batch_issuer.authority.signers import Passphrase
-    from batch_issuer.authority.tokens import Token
     from batch_issuer.batch.ledgering import RunLedger
     from batch_issuer.batch.means import Means
     from batch_issuer.batch.plan import Plan
@@ -37,6 +34,8 @@ if TYPE_CHECKING:
     from batch_issuer.output.record import RunRecord
 
 __all__ = ["DryRun", "dry_run"]
+
+_NO_SECRETS = Secrets()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +61,7 @@ def dry_run(
     request: RunRequest,
     *,
     now: datetime,
-    passphrase: Passphrase | None = None,
-    token: Token | None = None,
-    p12_password: Callable[[], bytes] | None = None,
+    secrets: Secrets = _NO_SECRETS,
 ) -> DryRun:
     """All of the plan's checks, and nothing written; of a run to be resumed, whether it could be.
 
@@ -73,7 +70,7 @@ def dry_run(
     """
     check_engine(request)
     home = home_of(request.prefix or request.out, request.scratch)
-    means = gather_means(request, now=now, passphrase=passphrase, token=token, p12_password=p12_password)
+    means = gather_means(request, secrets, now=now)
     before = home.read_record() if home.check(resume=request.resume) else None
     check_resumed_password(home.folder, before, means.p12_password)
     ledgered = open_run_ledger(request, home, before, dry=True) or nullcontext()

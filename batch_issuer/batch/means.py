@@ -20,7 +20,22 @@ if TYPE_CHECKING:
     from batch_issuer.authority.tokens import Token
     from batch_issuer.batch.request import RunRequest
 
-__all__ = ["Means", "gather_means"]
+__all__ = ["Means", "Secrets", "gather_means"]
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What gives a run its secrets, when it needs them. None of it is shown by repr.
+
+    Attributes:
+        passphrase: gives the passphrase of an encrypted CA key, by the key's file name.
+        token: where the CA's key is, if it is no file.
+        p12_password: gives the password of a run of format p12 that has one for all bundles.
+    """
+
+    passphrase: Passphrase | None = field(default=None, repr=False)
+    token: Token | None = field(default=None, repr=False)
+    p12_password: Callable[[], bytes] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +45,7 @@ class Means:
     Attributes:
         issuer: the device CA.
         signer: who signs the output; None for nobody.
-        key_engine: what makes keys; `auto` in a cluster, whose workers choose for themselves.
+        key_engine: what makes keys; may be `auto` with a cluster elsewhere, whose workers choose for themselves.
         p12_password: of all bundles of a run of format p12 that has one. Not shown by repr.
     """
 
@@ -45,31 +60,24 @@ class Means:
         return [*self.issuer.warnings, *(() if self.signer is None else self.signer.warnings)]
 
 
-def gather_means(
-    request: RunRequest,
-    *,
-    now: datetime,
-    passphrase: Passphrase | None,
-    token: Token | None,
-    p12_password: Callable[[], bytes] | None,
-) -> Means:
+def gather_means(request: RunRequest, secrets: Secrets, *, now: datetime) -> Means:
     """Load and check all of them.
 
     Args:
         request: the options.
+        secrets: what gives them.
         now: UTC.
-        passphrase: gives the passphrase of an encrypted CA key, by the key's file name.
-        token: where the CA's key is, if it is no file.
-        p12_password: gives the password of a run of format p12 that has one for all bundles.
 
     Raises:
         AuthorityError: the CA or the signer is not fit.
         RefusedError: the key engine is not there, or the password is not fit.
     """
-    # Workers of a cluster are on other machines, which have other things installed: each chooses for itself.
-    key_engine = choose_engine(request.key_engine) if request.cluster is None else request.key_engine
-    issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=token)
+    # Workers on other machines may have other things installed: each chooses for itself.
+    elsewhere = request.cluster is not None and request.cluster.scheduler is not None
+    key_engine = request.key_engine if elsewhere else choose_engine(request.key_engine)
+    passphrase = secrets.passphrase
+    issuer = load_issuer(request.pki, request.ca_name, now=now, passphrase=passphrase, token=secrets.token)
     signer = None
     if request.sign_with is not None:
         signer = load_batch_signer(request.pki, request.sign_with, now=now, passphrase=passphrase)
-    return Means(issuer, signer, key_engine, run_password(request, p12_password))
+    return Means(issuer, signer, key_engine, run_password(request, secrets.p12_password))

@@ -88,7 +88,8 @@ def make_plan(
     _check_format(request, named_by_attempt=named_by_attempt)
     issuer = means.issuer
     with Manifest(file, request.manifest_name, reserved=_RESERVED) as manifest:
-        writable_format(request.format, checked_recipients(request.seal_to))  # refuses what cannot be
+        seal_to = checked_recipients(request.seal_to)
+        writable_format(request.format, seal_to)  # refuses what cannot be
         has_column = "hardware_id" in manifest.layout.roles
         sota, warnings = choose_hosts(request, issuer.hosts, has_hardware_column=has_column)
         if (request.manifest_format or manifest.kind) == "csv" and manifest.types is not None:
@@ -106,9 +107,16 @@ def make_plan(
         )
     _check_rows(request, rows)
     window, clamped = choose_window(request, issuer, now)
-    ledger_run = None if ledger is None else ledger.id
     record = new_record(
-        request, means, manifest, rows, window, sota=sota, ledger_run=ledger_run, named_by_attempt=named_by_attempt
+        request,
+        means,
+        manifest,
+        rows,
+        window,
+        seal_to=seal_to,
+        sota=sota,
+        ledger_run=None if ledger is None else ledger.id,
+        named_by_attempt=named_by_attempt,
     )
     again = [] if ledger is None else ledger.warnings()
     return Plan(record, rows.rejections, [*means.warnings, *warnings, *_renamings(manifest), *clamped, *again])

@@ -9,7 +9,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from batch_issuer import __version__, profiles
-from batch_issuer.bundles.recipients import checked_recipients
 from batch_issuer.output.record import RunRecord, format_time
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ def new_record(
     rows: RowsRead,
     window: profiles.ValidityWindow,
     *,
+    seal_to: tuple[str, ...],
     sota: SotaSettings | None,
     ledger_run: str | None,
     named_by_attempt: bool,
@@ -77,12 +77,10 @@ def new_record(
         manifest: read to its end.
         rows: what was found in it.
         window: of all certificates.
+        seal_to: recipients, checked.
         sota: the settings of `sota.toml`; None in a run that makes none.
         ledger_run: its id in the ledger; None without one.
         named_by_attempt: whether bundles keep the name of the attempt that made them.
-
-    Raises:
-        RefusedError: a recipient is none.
     """
     issuer, signer = means.issuer, means.signer
     asked: dict[str, Any] = {name: getattr(request, name) for name in _AS_ASKED}
@@ -104,7 +102,7 @@ def new_record(
         signer_certificate=None if signer is None else signer.certificate_pem(),
         not_before=format_time(window.not_before),
         not_after=format_time(window.not_after),
-        seal_to=checked_recipients(request.seal_to),
+        seal_to=seal_to,
         named_by_attempt=named_by_attempt,
         **asked | {name: getattr(sota, name, None) for name in _OF_SOTA},
     )

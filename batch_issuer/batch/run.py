@@ -17,7 +17,7 @@ from batch_issuer.batch.finish import finish_run, finished_before
 from batch_issuer.batch.first import judge_for, judged
 from batch_issuer.batch.home import home_of
 from batch_issuer.batch.ledgering import open_run_ledger
-from batch_issuer.batch.means import gather_means
+from batch_issuer.batch.means import Secrets, gather_means
 from batch_issuer.batch.part import PartDone, PartWork
 from batch_issuer.batch.passwords import check_resumed_password
 from batch_issuer.batch.plan import make_plan
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from batch_issuer.authority.signers import Passphrase
-    from batch_issuer.authority.tokens import Token
     from batch_issuer.batch.engines import Engine
     from batch_issuer.batch.home import Hold, Home
     from batch_issuer.batch.ledgering import RunLedger
@@ -52,6 +50,7 @@ _MANY_OBJECTS = (
     "with --format dir every file of every device is an object of its own, and a request: tar or parquet, with one per "
     "part, are recommended for stores"
 )
+_NO_SECRETS = Secrets()
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -60,9 +59,7 @@ def issue(
     observer: Observer,
     *,
     now: datetime,
-    passphrase: Passphrase | None = None,
-    token: Token | None = None,
-    p12_password: Callable[[], bytes] | None = None,
+    secrets: Secrets = _NO_SECRETS,
 ) -> Summary:
     """Issue every device of a manifest: the main job.
 
@@ -70,9 +67,7 @@ def issue(
         request: the options.
         observer: who watches.
         now: UTC.
-        passphrase: gives the passphrase of an encrypted CA key, by the key's file name.
-        token: where the CA's key is, if it is no file.
-        p12_password: gives the password of a run of format p12 that has one for all bundles.
+        secrets: what gives them.
 
     Raises:
         RefusedError: something is not fit; nothing was made.
@@ -89,7 +84,7 @@ def issue(
             return finished_before(request, home, observer.say)
         try:
             judge = opened.enter_context(judge_for(lint=request.lint))
-            means = gather_means(request, now=now, passphrase=passphrase, token=token, p12_password=p12_password)
+            means = gather_means(request, secrets, now=now)
             before = home.read_record() if claim.resuming else None
             check_resumed_password(home.folder, before, means.p12_password)
             engine = opened.enter_context(open_engine(request, home, means.issuer))

@@ -28,7 +28,8 @@ class Summary:
         finish_seconds: the output manifest.
         devices_per_second: devices_now over issue_seconds; 0 when nothing was left to do.
         workers: processes.
-        key_engine: what made the last run's keys: `openssl` or `aws-lc`.
+        key_engine: what made the last run's keys: `openssl` or `aws-lc`; `auto` if it was a cluster elsewhere, whose
+            workers chose for themselves.
         not_before: of every certificate, UTC.
         not_after: of every certificate, UTC.
         manifest: the output manifest's path.

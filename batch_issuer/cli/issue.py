@@ -170,22 +170,21 @@ def issue(ctx: click.Context, /, **options: Any) -> None:
         modules = (*_WORKER_MODULES, *(module for module, asked in needed.items() if asked))
         prepare_workers(modules)  # they import while this process reads and checks
     from batch_issuer.batch.dry_run import dry_run
+    from batch_issuer.batch.means import Secrets
     from batch_issuer.batch.request import RunRequest
     from batch_issuer.batch.run import issue as run
     from batch_issuer.cli.progress import Progress
     from batch_issuer.cli.secrets import ca_passphrase
 
-    passphrase, token = ca_passphrase(options.pop("ca_passphrase_file")), options.pop("token")
+    secrets = Secrets(ca_passphrase(options.pop("ca_passphrase_file")), options.pop("token"), p12_password)
     manifest = options.pop("manifest")
     request = RunRequest(manifest=None if str(manifest) == "-" else manifest, **options)
     now = datetime.now(UTC)
     if dry:
-        found = dry_run(request, now=now, passphrase=passphrase, token=token, p12_password=p12_password)
+        found = dry_run(request, now=now, secrets=secrets)
         show_dry_run(found, request, as_json=as_json)
         ctx.exit(3 if len(found.rejections) else 0)
-    summary = run(
-        request, Progress(quiet=quiet), now=now, passphrase=passphrase, token=token, p12_password=p12_password
-    )
+    summary = run(request, Progress(quiet=quiet), now=now, secrets=secrets)
     show_summary(summary, request, as_json=as_json, quiet=quiet, verbose=verbose)
     if summary.rejected and not summary.finished_before:
         ctx.exit(3)

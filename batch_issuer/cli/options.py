@@ -38,7 +38,20 @@ __all__ = [
 
 Function = TypeVar("Function", bound="Callable[..., object]")
 
-FILE = click.Path(dir_okay=False, path_type=Path)
+
+class _LocalFile(click.Path):
+    """A file's path; as a path, an address in a store would be that of a file in a folder called `s3:`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A Path."""
+        from batch_issuer.stores.address import is_address
+
+        if isinstance(value, str) and is_address(value):
+            self.fail("it must be a file of this machine; it is an address.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = _LocalFile(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 

@@ -52,7 +52,8 @@ def show_summary(summary: Summary, request: RunRequest, *, as_json: bool, quiet:
             f"  seconds   plan {summary.plan_seconds}, start {summary.start_seconds}, issue {summary.issue_seconds},"
             f" finish {summary.finish_seconds} ({counted(summary.workers, 'worker')}, keys by {summary.key_engine})"
         )
-    lines.append(f"  next      batch-issuer verify {summary.out} --pki {request.pki}")
+    opened = " --identity FILE" if request.seal_to else ""
+    lines.append(f"  next      batch-issuer verify {summary.out} --pki {request.pki}{opened}")
     tell_result("\n".join(lines).encode(errors="surrogateescape"))  # a folder may have any name
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from batch_issuer.figures import counted
 from batch_issuer.output.record import PER_DEVICE
+from batch_issuer.stores.address import is_address
 
 if TYPE_CHECKING:
     from batch_issuer.reporting.facts import Facts
@@ -41,7 +42,8 @@ def next_steps(facts: Facts) -> list[Step]:
                 "Mend the rejected rows",
                 f"{rejected} of the manifest got no certificate; rejects.csv says why. Put the mended rows, and no"
                 " others, into a manifest of their own and issue that into a new folder.",
-                f"batch-issuer issue --manifest mended.csv --pki {_quoted(str(facts.pki))} --out NEW",
+                f"batch-issuer issue --manifest mended.csv --pki {_quoted(str(facts.pki))} --out NEW"
+                + ("" if record.ledger_run is None else " --ledger FILE"),
             )
         )
     if record.p12_passwords == PER_DEVICE:
@@ -60,7 +62,7 @@ def next_steps(facts: Facts) -> list[Step]:
                 " a device by another key turns it away until the device is deleted there.",
             )
         )
-    steps += [_secret(facts), _hand_over(facts, out), _register(out), _expiry(facts)]
+    steps += [_secret(facts), _hand_over(facts, out), _register(facts, out), _expiry(facts)]
     return steps
 
 
@@ -93,20 +95,30 @@ def _secret(facts: Facts) -> Step:
 
 
 def _hand_over(facts: Facts, out: str) -> Step:
-    opened = " --identity FILE" if facts.record.seal_to else ""
     return Step(
         "Bring the bundles to the devices",
         "A device takes its files into /var/sota. extract makes such a folder out of a run of any format.",
-        f"batch-issuer extract {out} --all --to bundles{opened}",
+        f"batch-issuer extract {out} --all --to bundles{_opened(facts)}",
     )
 
 
-def _register(out: str) -> Step:
+def _register(facts: Facts, out: str) -> Step:
+    why = "Devices can be created at the factory's API before they first call, with name and group."
+    if is_address(facts.outcome.out):
+        why += " register reads a folder: copy the run out of the store first, with umask 077."
+        out = "COPY"
     return Step(
         "Register them, if the factory wants it",
-        "Devices can be created at the factory's API before they first call, with name and group.",
-        f"batch-issuer register {out} --api URL --token-file FILE --dry-run",
+        why,
+        f"batch-issuer register {out} --api URL --token-file FILE{_opened(facts)} --dry-run",
     )
+
+
+def _opened(facts: Facts) -> str:
+    """What opens the bundles, for commands that come after the passwords were moved away."""
+    if facts.record.p12_passwords == PER_DEVICE:
+        return " --p12-passwords FILE"
+    return " --identity FILE" if facts.record.seal_to else ""
 
 
 def _expiry(facts: Facts) -> Step:

@@ -31,7 +31,8 @@ def tiles(facts: Facts) -> Html:
     beside = "no keys were made by the last command"
     if outcome.devices_now:
         beside = "floor not known: too few devices" if share is None else f"{share:.0%} of the floor"
-    workers = f"{counted(outcome.workers, 'worker')}, keys by {outcome.key_engine}"
+    made_by = "each worker's fastest engine" if outcome.key_engine == "auto" else outcome.key_engine
+    workers = f"{counted(outcome.workers, 'worker')}, keys by {made_by}"
     row = [
         ("issued", f"{outcome.devices:,}", f"in {counted(facts.record.parts, 'part')}, as {facts.record.format}", ""),
         (

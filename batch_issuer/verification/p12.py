@@ -105,8 +105,8 @@ class _Bag(NamedTuple):
 def opened_p12(octets: bytes, password: bytes, device_uuid: str, facts: RunFacts) -> OpenedP12:
     """What stands in a device's file.
 
-    1. The frame: version, two contents, every algorithm; then the MAC, under the password.
-    2. The certificates, encrypted: the device's, its CA's and the root's, in this order.
+    1. The frame: version, two contents, every algorithm.
+    2. The certificates, encrypted: the device's, its CA's and the root's, in this order; then the MAC.
     3. The key, encrypted, P-256.
     4. The friendly name of key and certificate is the UUID; their local key ID is the same.
 
@@ -122,9 +122,10 @@ def opened_p12(octets: bytes, password: bytes, device_uuid: str, facts: RunFacts
     try:
         sealed, key_bag = _contents(octets)
         sealed_key = _sealed(content(key_bag.value, _EXPLICIT), tag=_OCTETS)
+        first, *more = _certificate_bags(sealed, password)
+        # Only now: what is encrypted is known to be certificates, and nothing in it that keys would be derived for.
         if not _opens(octets, password):
             raise P12Error("p12-password", "its MAC is wrong: the password is another, or the file was changed")
-        first, *more = _bags(_decrypted(sealed, password), _CERT_BAG)
         leaf, *chain = (_certificate(bag) for bag in (first, *more))
         key = _P256_KEY.fullmatch(_decrypted(sealed_key, password))
     except (DerError, ValueError) as error:
@@ -154,6 +155,15 @@ def _contents(octets: bytes) -> tuple[_Sealed, _Bag]:
         raise DerError("its encrypted content is of another kind")
     [key_bag] = _bags(content(_data(plain, _DATA), _OCTETS), _KEY_BAG)
     return _sealed(element(_SEQUENCE, *encryption), tag=_IMPLICIT_OCTETS), key_bag
+
+
+def _certificate_bags(sealed: _Sealed, password: bytes) -> list[_Bag]:
+    try:
+        return list(_bags(_decrypted(sealed, password), _CERT_BAG))
+    except (DerError, ValueError):
+        raise P12Error(
+            "p12-password", "it does not open to certificates: the password is another, or the file was changed"
+        ) from None
 
 
 def _data(info: bytes, wanted: bytes) -> bytes:
