@@ -23,6 +23,7 @@ _NAMES = {
     "core": "core, in memory",
     "core aws-lc": "core by AWS-LC",
     "parquet aws-lc": "parquet by AWS-LC",
+    "tar.zst aws-lc": "tar.zst by AWS-LC",
     "tar aws-lc": "tar by AWS-LC",
     "bare loop": "the floor of dir:\nbare folders, files",
 }

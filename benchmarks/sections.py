@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "KINDS", "Scale", "Section", "measure_sections"]
 
-PACKED = ("parquet", "tar")
+PACKED = ("parquet", "tar.zst", "tar")
 FORMATS = (*PACKED, "dir")
 
-RATED = ("parquet", "parquet sealed", "tar", "tar sealed", "dir")
+RATED = ("parquet", "parquet sealed", "tar.zst", "tar", "tar sealed", "dir")
 """The formats whose rates are measured, sealed ones beside those that are not."""
 
 KINDS = ("rates", "growth", "shell", "verify", "handshakes", "hsm", "p12")

@@ -33,9 +33,11 @@ LABELS = {
     "parquet": "`parquet`, end to end, by OpenSSL",
     "parquet aws-lc": "`parquet`, end to end, by AWS-LC",
     "parquet sealed": "`parquet` with `--seal-to`, end to end, by OpenSSL",
+    "tar.zst": "`tar.zst`, end to end, by OpenSSL",
+    "tar.zst aws-lc": "`tar.zst`, end to end, by AWS-LC",
     "tar": "`tar`, end to end, by OpenSSL",
     "tar aws-lc": "`tar`, end to end, by AWS-LC",
-    "tar sealed": "`tar` with `--seal-to`, end to end, by OpenSSL",
+    "tar sealed": "`tar` with `--seal-to`, which compresses it, end to end, by OpenSSL",
     "bare loop": "the floor of `dir`: bare folders and files too",
     "dir": "`dir`, end to end, by OpenSSL",
 }
@@ -127,7 +129,7 @@ def _most(results: Results) -> Iterator[str]:
         return
     summary = results.sections["growth"].summary
     most = max(int(name) for name in summary if name.isdigit())
-    names = [name for name in ("floor", "parquet", "parquet aws-lc", "tar", "tar aws-lc") if name in summary]
+    names = [name for name in LABELS if name in summary]
     workers = results.sections["growth"].settings["workers"][-1]
     yield f"| {most:,} devices, {workers} processes | devices/s | of the floor | seconds, shell to shell |"
     yield "| --- | ---: | ---: | ---: |"

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import tarfile
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeAlias
@@ -33,6 +33,9 @@ IDENTITY = "identity.txt"
 
 CLEAR_KEY = (b"PRIVATE KEY-----", b"\x30\x77\x02\x01\x01\x04\x20", b"\x30\x6b\x02\x01\x01\x04\x20")
 """How a P-256 private key shows: in PEM, in DER as SEC1 (RFC 5915 section 3), and as that within PKCS#8."""
+
+_FRAME = bytes.fromhex("28b52ffd")
+"""How a zstd frame begins."""
 
 MEMBERS = {"pkey.pem", "client.pem", "root.crt", "sota.toml"}
 
@@ -119,13 +122,28 @@ def _opened(path: Path) -> bytes:
 
 
 def check_no_clear_key(out: Path) -> int:
-    """No file of a sealed run, finished or not, has a private key in the clear; returns how many were looked at."""
+    """No file of a sealed run, finished or not, has a private key in the clear, compressed or not; returns how many
+    were looked at.
+    """
     files = [path for path in out.rglob("*") if path.is_file()]
     for path in files:
         octets = path.read_bytes()
-        shown = [mark for mark in CLEAR_KEY if mark in octets]
+        shown = [mark for mark in CLEAR_KEY if mark in octets + unpacked(octets)]
         assert not shown, f"{path} has a private key in the clear: {shown}"
     return len(files)
+
+
+def unpacked(octets: bytes) -> bytes:
+    """What zstd frames (RFC 8878) unpack to that begin anywhere in these octets, whole or cut off."""
+    found = []
+    place = octets.find(_FRAME)
+    while place >= 0:
+        stream = pa.CompressedInputStream(pa.py_buffer(octets[place:]), "zstd")
+        with suppress(OSError):
+            while piece := stream.read(4096):
+                found.append(piece)
+        place = octets.find(_FRAME, place + 1)
+    return b"".join(found)
 
 
 def _stored(path: Path, passwords: dict[str, bytes] | None):  # type: ignore[no-untyped-def]
@@ -139,18 +157,10 @@ def _stored(path: Path, passwords: dict[str, bytes] | None):  # type: ignore[no-
     sealed = path.suffix == ".age"
     octets = _opened(path) if sealed else None
     path = path.with_suffix("") if sealed else path
-    if path.suffix == ".tar":
-        with tarfile.open(path, fileobj=io.BytesIO(octets) if octets else None) as archive:
-            files: dict[str, dict[str, bytes]] = {}
-            for member in archive:
-                uuid, _, name = member.name.partition("/")
-                entry = files.setdefault(uuid, {})
-                if member.isfile():
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    entry[name] = content.read()
-        for uuid, entry in files.items():
-            yield _pem_bundle(uuid, entry)
+    if path.suffix in (".tar", ".zst"):
+        packed = pa.py_buffer(octets or path.read_bytes())
+        codec = "zstd" if path.suffix == ".zst" else None
+        yield from _tar_bundles(pa.input_stream(packed, compression=codec).read())
     elif path.suffix == ".parquet":
         table = pq.read_table(io.BytesIO(octets) if octets else path)
         for row in table.to_pylist():
@@ -161,6 +171,20 @@ def _stored(path: Path, passwords: dict[str, bytes] | None):  # type: ignore[no-
             yield from _stored(folder, passwords)
     else:
         yield _pem_bundle(path.name, {file.name: file.read_bytes() for file in path.iterdir()})
+
+
+def _tar_bundles(octets: bytes):  # type: ignore[no-untyped-def]
+    files: dict[str, dict[str, bytes]] = {}
+    with tarfile.open(fileobj=io.BytesIO(octets)) as archive:
+        for member in archive:
+            uuid, _, name = member.name.partition("/")
+            entry = files.setdefault(uuid, {})
+            if member.isfile():
+                content = archive.extractfile(member)
+                assert content is not None
+                entry[name] = content.read()
+    for uuid, entry in files.items():
+        yield _pem_bundle(uuid, entry)
 
 
 def _pem_bundle(uuid: str, files: dict[str, bytes]):  # type: ignore[no-untyped-def]

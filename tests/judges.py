@@ -30,7 +30,7 @@ from batch_issuer.cli.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-FORMATS = ("dir", "tar", "parquet")
+FORMATS = ("dir", "tar", "tar.zst", "parquet")
 BUNDLE_MODES = {"client.pem": 0o644, "pkey.pem": 0o600, "root.crt": 0o644, "sota.toml": 0o600}
 HARDWARE = ("--hardware-id", "imx8mm")
 SMALL = ("--part-size", "3", "--workers", "2", "--days", "30")
@@ -133,8 +133,10 @@ def stored_bundles(out: Path) -> dict[str, dict[str, bytes]]:
     for path in sorted((out / "bundles").iterdir()):
         if path.is_dir():
             found[path.name] = {file.name: file.read_bytes() for file in path.iterdir()}
-        elif path.suffix == ".tar":
-            with tarfile.open(path) as archive:
+        elif path.suffix in (".tar", ".zst"):
+            with pa.input_stream(str(path)) as unpacked:  # by its suffix
+                octets = unpacked.read()
+            with tarfile.open(fileobj=io.BytesIO(octets)) as archive:
                 for member in archive.getmembers():
                     if member.isfile() and (file := archive.extractfile(member)) is not None:
                         uuid, _, name = member.name.partition("/")

@@ -374,4 +374,4 @@ def test_without_softhsm_a_token_is_left_out_with_a_word(tmp_path: Path, monkeyp
 def test_bench_refuses_an_unknown_format(bench: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     result = bench("--formats", "parquet,zip")
     assert result.returncode == 2
-    assert result.stderr == ("error: format 'zip' is not known\nhint: known formats: dir, p12, parquet, tar\n")
+    assert result.stderr == ("error: format 'zip' is not known\nhint: known formats: dir, p12, parquet, tar, tar.zst\n")

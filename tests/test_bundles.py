@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import shutil
 import stat
 import subprocess
 import tarfile
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_der_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from judges import (
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from batch_issuer.bundles.contents import Bundle
 
 UUIDS = device_uuids(8)
+PACKED = tuple(name for name in FORMATS if name != "dir")
 FILES = ["pkey.pem", "client.pem", "root.crt", "sota.toml"]
 
 pytestmark = pytest.mark.usefixtures("work")
@@ -82,10 +86,13 @@ def test_folders_are_as_on_the_device() -> None:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_gnu_tar_lists_and_extracts_what_is_stored() -> None:
-    assert issue(csv_bytes(UUIDS), "--format", "tar").code == 0
+@pytest.mark.parametrize("stored_as", ["tar", "tar.zst"])
+def test_gnu_tar_lists_and_extracts_what_is_stored(stored_as: str) -> None:
+    if stored_as == "tar.zst" and shutil.which("zstd") is None:
+        pytest.skip("zstd is not installed")
+    assert issue(csv_bytes(UUIDS), "--format", stored_as).code == 0
     archives = sorted(Path("issued/bundles").iterdir())
-    assert [path.name for path in archives] == ["part-00000.tar", "part-00001.tar", "part-00002.tar"]
+    assert [path.name for path in archives] == [f"part-0000{index}.{stored_as}" for index in range(3)]
     Path("gnu").mkdir()
     listed = []
     for archive in archives:
@@ -238,14 +245,14 @@ def test_any_text_that_a_row_may_bring_comes_back_out_of_sota_toml(
 def test_an_unknown_format_is_refused_by_the_list_of_known_ones() -> None:
     with pytest.raises(RefusedError, match=r"^format 'zip' is not known$") as caught:
         format_called("zip")
-    assert caught.value.hint == "known formats: dir, p12, parquet, tar"
+    assert caught.value.hint == "known formats: dir, p12, parquet, tar, tar.zst"
 
 
 def read_part(stored_as: str, bundles: Path, location: str) -> list[Bundle]:
     return list(format_called(stored_as).read(bundles, location))
 
 
-@pytest.mark.parametrize("stored_as", ["tar", "parquet"])
+@pytest.mark.parametrize("stored_as", PACKED)
 def test_a_packed_part_reads_back_as_it_is_stored_and_names_a_wrong_mode(stored_as: str) -> None:
     assert issue(csv_bytes(UUIDS), "--format", stored_as).code == 0
     name = f"part-00000.{stored_as}"
@@ -264,6 +271,23 @@ def test_a_packed_part_reads_back_as_it_is_stored_and_names_a_wrong_mode(stored_
     (bundles / name).unlink()
     with pytest.raises(BundleError, match=rf"^{re.escape(name)} cannot be opened: No such file or directory$"):
         read_part(stored_as, bundles, name)
+
+
+@pytest.mark.parametrize("with_sota", [True, False])
+@pytest.mark.parametrize("stored_as", PACKED)
+def test_no_part_is_larger_than_the_plan_makes_room_for(stored_as: str, with_sota: bool) -> None:
+    Path("devices.csv").write_bytes(csv_bytes([str(uuid4()) for _ in range(300)]))
+    hardware = ("--hardware-id", "imx8mm") if with_sota else ()
+    assert run("issue", "--manifest", "devices.csv", "--format", stored_as, *hardware).code == 0
+    (part,) = Path("issued/bundles").iterdir()
+    one = next(iter(format_called(stored_as).read(part.parent, part.name)))
+    certificate, root = (
+        len(x509.load_pem_x509_certificate(one.files[name]).public_bytes(Encoding.DER))
+        for name in ("client.pem", "root.crt")
+    )
+    stored: Any = format_called(stored_as)
+    room = stored.octets(300, certificate + 2, root, len(one.files.get("sota.toml", b"")))
+    assert part.stat().st_size <= room <= 2 * part.stat().st_size
 
 
 def test_a_folder_reads_back_with_what_is_wrong_with_it() -> None:
@@ -293,14 +317,14 @@ def parts(tmp_path_factory: pytest.TempPathFactory, factory_pki: Path) -> Path:
     """A folder with a part in each packed format."""
     folder = tmp_path_factory.mktemp("parts")
     (folder / "devices.csv").write_bytes(csv_bytes(UUIDS[:3]))
-    for name in ("tar", "parquet"):
+    for name in PACKED:
         options = ("--pki", factory_pki, "--out", folder / name, "--format", name)
         assert run("issue", "--manifest", folder / "devices.csv", *SMALL, *options).code == 0
         (folder / name / f"bundles/part-00000.{name}").rename(folder / f"part.{name}")
     return folder
 
 
-@pytest.mark.parametrize("stored_as", ["tar", "parquet"])
+@pytest.mark.parametrize("stored_as", PACKED)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     changes=st.lists(st.tuples(st.integers(0), st.binary(min_size=1, max_size=12)), min_size=1, max_size=4),
@@ -334,6 +358,40 @@ def test_a_tar_that_is_cut_off_is_refused(keep: int, parts: Path, tmp_path: Path
     path.chmod(0o600)
     with pytest.raises(BundleError, match=r"^part-00000\.tar is (cut off|not a whole tar file)"):
         read_part("tar", tmp_path, path.name)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 4, 12, 100, 700, -1024, -8, -1])
+def test_a_compressed_tar_that_is_cut_off_is_refused(keep: int, parts: Path, tmp_path: Path) -> None:
+    path = tmp_path / "part-00000.tar.zst"
+    path.write_bytes((parts / "part.tar.zst").read_bytes()[:keep])
+    path.chmod(0o600)
+    with pytest.raises(BundleError, match=r"^part-00000\.tar\.zst is (cut off|not a whole (tar|zstd) file)"):
+        read_part("tar.zst", tmp_path, path.name)
+
+
+def test_a_compressed_tar_that_something_follows_is_refused(parts: Path, tmp_path: Path) -> None:
+    whole = (parts / "part.tar.zst").read_bytes()
+    path = tmp_path / "part-00000.tar.zst"
+    more = pa.Codec("zstd").compress(bytes(512), asbytes=True)
+    for what, wrong in ((b"\0", "zstd"), (b"PK\3\4", "zstd"), (more, "tar")):
+        path.write_bytes(whole + what)
+        path.chmod(0o600)
+        with pytest.raises(BundleError, match=rf"^part-00000\.tar\.zst is not a whole {wrong} file"):
+            read_part("tar.zst", tmp_path, path.name)
+
+
+def test_a_compressed_tar_is_the_tar(parts: Path) -> None:
+    """What zstd itself unpacks has the members of a tar, and takes less than an eighth of it."""
+    if shutil.which("zstd") is None:
+        pytest.skip("zstd is not installed")
+    packed = parts / "part.tar.zst"
+    done = subprocess.run(["zstd", "--test", "--quiet", packed], capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
+    octets = subprocess.run(["zstd", "-dc", packed], capture_output=True, check=True).stdout
+    tar = (parts / "part.tar").stat().st_size
+    assert len(octets) == tar
+    with tarfile.open(fileobj=io.BytesIO(octets)) as archive:
+        assert {name.partition("/")[0] for name in archive.getnames()} == set(UUIDS[:3])
 
 
 @pytest.mark.parametrize(

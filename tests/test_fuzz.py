@@ -186,7 +186,7 @@ def readers(
         "tar": ((folder / "tar/bundles/part-00000.tar").read_bytes(), exhaust(TarFormat())),
         "bundles": ((folder / "parquet/bundles/part-00000.parquet").read_bytes(), exhaust(ParquetFormat())),
         "answer": (json.dumps({"msg": "no", "errors": {"a": ["hunter2-token", 1]}}).encode(), read_answer),
-        "sealed": ((folder / "sealed/bundles/part-00000.tar.age").read_bytes(), exhaust(sealed)),
+        "sealed": ((folder / "sealed/bundles/part-00000.tar.zst.age").read_bytes(), exhaust(sealed)),
         "identity": (identity.read_bytes(), read_identity),
         "p12": ((folder / f"p12/bundles/{UUID}.p12").read_bytes(), read_p12),
         "ca": ((factory_pki / "local-ca.pem").read_bytes(), read_ca(factory_pki, "local-ca.pem")),

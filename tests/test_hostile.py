@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import resource
 import struct
+import sys
+import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -182,6 +184,25 @@ def test_a_record_that_claims_parts_without_end_is_not_believed(work: Path) -> N
     assert run("verify", "issued", "--pki", "pki").code == 4
     assert run("extract", "issued", "--all", "--to", "to").code == 2
     assert not (work / "to").exists()
+
+
+def test_a_part_that_unpacks_to_bundles_without_end_is_read_to_a_bound(work: Path) -> None:
+    """Of 100 kB, which unpack to a gigabyte: two million folders."""
+    options = ("--out", "issued", "--pki", "pki", "--format", "tar.zst")
+    assert issue(f"device_uuid\n{UUID}\n".encode(), *options).code == 0
+    folder = tarfile.TarInfo(f"{UUID}/")
+    folder.type, folder.mode = tarfile.DIRTYPE, 0o700
+    part = work / "issued/bundles/part-00000.tar.zst"
+    frame = pa.Codec("zstd").compress(folder.tobuf(tarfile.USTAR_FORMAT) * 2048, asbytes=True)
+    part.write_bytes(frame * 1000)
+    assert len(part.read_bytes()) < 200_000
+    ended, peak = measured([sys.executable, "-m", "batch_issuer", "verify", "issued", "--pki", "pki", "--json"])
+    assert ended.returncode == 4
+    report, _ = json.JSONDecoder().raw_decode(ended.stdout)
+    assert report["counts"]["bundle-unknown"] == 10_000
+    told = "part-00000.tar.zst has more than 10,000 bundles without a row; 0 of its 1 devices were not reached"
+    assert [finding["message"] for finding in report["findings"] if finding["code"] == "part-unreadable"] == [told]
+    assert peak < PEAK / 4
 
 
 @pytest.mark.parametrize(

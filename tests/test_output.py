@@ -67,6 +67,7 @@ def test_the_manifest_has_a_row_per_device_in_the_inputs_order(bundle_format: st
     places = {
         "dir": [f"bundles/{device}" for device in UUIDS[::-1]],
         "tar": [f"bundles/part-0000{index // 3}.tar" for index in range(8)],
+        "tar.zst": [f"bundles/part-0000{index // 3}.tar.zst" for index in range(8)],
         "parquet": [f"bundles/part-0000{index // 3}.parquet" for index in range(8)],
     }
     assert [row["bundle"] for row in rows] == places[bundle_format]

@@ -89,7 +89,7 @@ def test_bash_completes_by_it() -> None:
         '_batch_issuer_completion batch-issuer; echo "${COMPREPLY[@]}"'
     )
     done = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True)
-    assert done.stdout == "tar\n", done.stderr
+    assert done.stdout == "tar tar.zst\n", done.stderr
 
 
 def fresh_page() -> str:

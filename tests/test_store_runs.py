@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEVICES = 50
-FORMATS = ("dir", "tar", "parquet")
+FORMATS = ("dir", "tar", "tar.zst", "parquet")
 
 
 @pytest.fixture(scope="module")
@@ -439,7 +439,7 @@ def test_sealed_parts_go_there_sealed(lot: Lot) -> None:
     (lot.folder / "identity").chmod(0o600)
     assert lot.issue("--seal-to", str(identity.to_public())).returncode == 0
     names = [name for name in lot.stores.keys(lot.prefix) if name.startswith("bundles/")]
-    assert all(name.endswith(".tar.age") for name in names)
+    assert all(name.endswith(".tar.zst.age") for name in names)
     commands = [code.text for code in parsed(lot.stores.get(lot.prefix, "report.html")).all("code")]
     assert f"batch-issuer extract {lot.address} --all --to bundles --identity FILE" in commands
     assert "batch-issuer register COPY --api URL --token-file FILE --identity FILE --dry-run" in commands

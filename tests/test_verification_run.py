@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -30,8 +31,8 @@ from batch_issuer.verification.finding import MOST_KEPT, MOST_OF_ONE, Fault, Fin
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORMATS = ("dir", "parquet", "tar")
-PACKED = ("parquet", "tar")
+FORMATS = ("dir", "parquet", "tar", "tar.zst")
+PACKED = ("parquet", "tar", "tar.zst")
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +66,17 @@ def codes(run: MadeRun, **options: Any) -> set[str]:
 
 
 def rewrite(run: MadeRun, old: bytes, new: bytes) -> None:
-    """Replace octets wherever they are in the bundles; modes stay."""
+    """Replace octets wherever they are in the bundles, packed or not; modes stay."""
     assert len(old) == len(new)
-    changed = 0
+    changed, codec = 0, "zstd" if run.record.format == "tar.zst" else None
     for path in run.folder.bundles.rglob("*"):
-        if path.is_file() and old in path.read_bytes():
-            path.write_bytes(path.read_bytes().replace(old, new))
-            changed += 1
+        if path.is_file():
+            with pa.input_stream(str(path), compression=codec) as stream:
+                octets = stream.read()
+            if old in octets:
+                with pa.output_stream(str(path), compression=codec) as stream:
+                    stream.write(octets.replace(old, new))
+                changed += 1
     assert changed
 
 

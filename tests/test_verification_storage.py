@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from batch_issuer.verification.run import Report
 
-FORMATS = ("dir", "parquet", "tar")
+FORMATS = ("dir", "parquet", "tar", "tar.zst")
 BLOCK = tarfile.BLOCKSIZE
 MIB = 1 << 20
 

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from batch_issuer import __version__, profiles
+from batch_issuer.bundles.sealed import stored_as
 from batch_issuer.output.record import RunRecord, format_time
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ __all__ = ["choose_window", "new_record"]
 
 _AS_ASKED = (
     "skip_rejects",
-    "format",
     "p12_passwords",
     "part_size",
     "days",
@@ -102,6 +102,7 @@ def new_record(
         signer_certificate=None if signer is None else signer.certificate_pem(),
         not_before=format_time(window.not_before),
         not_after=format_time(window.not_after),
+        format=stored_as(request.format, sealed=bool(seal_to)),
         seal_to=seal_to,
         named_by_attempt=named_by_attempt,
         **asked | {name: getattr(sota, name, None) for name in _OF_SOTA},

@@ -108,6 +108,7 @@ _FORMATS = {
     PASSWORD_FORMAT: ("batch_issuer.bundles.p12", "P12Format"),
     "parquet": ("batch_issuer.bundles.parquet", "ParquetFormat"),
     "tar": ("batch_issuer.bundles.tar", "TarFormat"),
+    "tar.zst": ("batch_issuer.bundles.compressed", "CompressedTarFormat"),
 }
 
 FORMAT_NAMES = tuple(_FORMATS)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from batch_issuer.bundles.recipients import AgeIdentities
     from batch_issuer.files import Octets
 
-__all__ = ["SEALED", "SealedFormat", "readable_format", "writable_format"]
+__all__ = ["SEALED", "SealedFormat", "readable_format", "stored_as", "writable_format"]
 
 SEALED = ".age"
 """What the names of sealed parts end with."""
@@ -40,8 +40,16 @@ _HEADER = 512
 _STANZA = 1024
 """Octets of a header, and of one recipient in it, at most: an RSA key of 4096 bits takes some 750."""
 
+_SEALED_AS = {"tar": "tar.zst"}
+"""What is compressed before it is encrypted: a tenth of the octets to encrypt, and none of them would shrink later."""
+
 _NO_MATCH = "No matching keys found"
 """What pyrage says when no identity fits, and of nothing else."""
+
+
+def stored_as(name: str, *, sealed: bool) -> str:
+    """The format that a run's bundles have which was asked for as `name`."""
+    return _SEALED_AS.get(name, name) if sealed else name
 
 
 def writable_format(name: str, seal_to: Sequence[str]) -> BundleFormat:
@@ -51,8 +59,7 @@ def writable_format(name: str, seal_to: Sequence[str]) -> BundleFormat:
         RefusedError: there is none of that name, it is not packed and cannot be sealed, a recipient is none, or pyrage
             is not installed.
     """
-    stored = bundle_format(name)
-    return SealedFormat(_packed(stored), seal_to) if seal_to else stored
+    return SealedFormat(_packed(name), seal_to) if seal_to else bundle_format(name)
 
 
 def readable_format(
@@ -69,15 +76,15 @@ def readable_format(
             hint="give it by --identity FILE; without it, `sha256sum --check SHA256SUMS` in the output folder shows "
             "whether the sealed parts are as they were written",
         )
-    stored = bundle_format(name, passwords)
-    return SealedFormat(_packed(stored), seal_to, identities) if seal_to else stored
+    return SealedFormat(_packed(name), seal_to, identities) if seal_to else bundle_format(name, passwords)
 
 
-def _packed(stored: BundleFormat) -> PiecewiseFormat:
+def _packed(name: str) -> PiecewiseFormat:
+    stored = bundle_format(name)
     if not isinstance(stored, PiecewiseFormat):
         raise RefusedError(
             f"bundles are sealed part by part, and format {stored.name!r} has no file per part",
-            hint="take --format tar or parquet with --seal-to",
+            hint="take --format tar, tar.zst or parquet with --seal-to",
         )
     return stored
 
@@ -88,7 +95,7 @@ def _listed(recipients: Sequence[str]) -> str:
 
 
 class SealedFormat(PackedFormat):
-    """A packed format's file inside age: `part-00000.tar.age`, mode 0600.
+    """A packed format's file inside age: `part-00000.tar.zst.age`, mode 0600.
 
     Args:
         inner: the format.

@@ -40,7 +40,7 @@ Examples:
   mes-export | batch-issuer issue --manifest - --out lot-8 --dry-run
   batch-issuer issue --manifest devices.csv --format tar --out s3://factory-7/lot-9
 """
-_FORMATS = ("dir", "tar", "parquet", "p12")
+_FORMATS = ("dir", "tar", "tar.zst", "parquet", "p12")
 _WORKER_MODULES = ("batch_issuer.batch.part", "batch_issuer.bundles.parquet", "batch_issuer.cli")
 _HSM_MODULE = "batch_issuer.authority.token_keys"
 """Imported where workers are forked from, and not initialised there: PKCS#11 must not be before a fork."""

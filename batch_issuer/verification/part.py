@@ -26,7 +26,7 @@ from batch_issuer.verification.rows import SUFFIXES, decode_rows
 from batch_issuer.verification.sums import span_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from batch_issuer.bundles.contents import Bundle
@@ -40,6 +40,9 @@ IDENTITY = 16
 
 _LARGEST_BUNDLE = 8 << 20
 """Octets of a device's bundle in a packed part, at most: none of its files has more than one mebibyte."""
+
+_MOST_UNKNOWN = 10_000
+"""Bundles of one file that its rows do not know, before the rest is left unread: some octets can unpack to millions."""
 
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NIL = "00000000-0000-0000-0000-000000000000"
@@ -130,7 +133,8 @@ class PartChecker:
             collector.findings.add([Fault("uuid-twice", "rows of this part have the same device_uuid")], place)
         order = []
         try:
-            for bundle in self._format.read(self._folder.bundles, location):
+            stored = self._format.read(self._folder.bundles, location)
+            for bundle in _bounded(stored, location, len(rows) + _MOST_UNKNOWN):
                 order.append(bundle.device_uuid)
                 row = waiting.pop(bundle.device_uuid, None)
                 if row is None:
@@ -206,6 +210,13 @@ class PartChecker:
             for _, folders, files in os.walk(attempt):
                 names.update(folders, files)
         return names
+
+
+def _bounded(bundles: Iterable[Bundle], location: str, most: int) -> Iterator[Bundle]:
+    for count, bundle in enumerate(bundles):
+        if count == most:
+            raise BundleError(f"{location} has more than {_MOST_UNKNOWN:,} bundles without a row")
+        yield bundle
 
 
 _NOT_A_UUID = "device_uuid is not a UUID in lower case, 8-4-4-4-12, other than the nil UUID"
