@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from batch_issuer.benchmark.figures import P12, P12_LOOP, P12_RANDOM, SEALED
 from batch_issuer.benchmark.report import machine_lines
+from batch_issuer.bundles.sealed import stored_as
 from benchmarks.handshakes import PROBE, S_TIME
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def _own_floors(summary: Summary) -> str:
     sentences = [f"`dir` reaches {ratio.median:.2f} of its own floor."] if ratio else []
     sealed = {name: figures["of_unsealed"].median for name, figures in summary.items() if "of_unsealed" in figures}
     sentences += [
-        f"`{name.removesuffix(SEALED)}` keeps {kept:.2f} of its rate when sealed." for name, kept in sealed.items()
+        f"`{stored_as(name.removesuffix(SEALED), sealed=True)}` keeps {kept:.2f} of its rate when sealed."
+        for name, kept in sealed.items()
     ]
     return " ".join(sentences)
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from batch_issuer.batch.request import RunRequest
 
-FORMATS = ("dir", "tar", "parquet")
+FORMATS = ("dir", "tar", "tar.zst", "parquet")
 
 
 class StoppedError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -380,8 +381,30 @@ def test_a_compressed_tar_that_something_follows_is_refused(parts: Path, tmp_pat
             read_part("tar.zst", tmp_path, path.name)
 
 
+def test_a_compressed_tar_that_unpacks_to_far_more_is_read_to_a_bound(parts: Path, tmp_path: Path) -> None:
+    folder = tarfile.TarInfo(f"{UUIDS[0]}/")
+    folder.type, folder.mode = tarfile.DIRTYPE, 0o700
+    path = tmp_path / "part-00000.tar.zst"
+    path.write_bytes(pa.Codec("zstd").compress(folder.tobuf(tarfile.USTAR_FORMAT) * 100_000, asbytes=True))
+    path.chmod(0o600)
+    read: list[Bundle] = []
+    with pytest.raises(BundleError, match=r"is not a whole zstd file: an octet of it unpacks to more than 100$"):
+        read.extend(format_called("tar.zst").read(tmp_path, path.name))
+    assert len(read) * 512 < 110 * path.stat().st_size + 4096 + (1 << 16)
+
+
+def test_a_disk_that_fails_is_no_damage(parts: Path) -> None:
+    class Failing(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+    stored: Any = format_called("tar.zst")
+    with pytest.raises(BundleError, match=r"^part cannot be read: .*Input/output error"):
+        list(stored.bundles_in(Failing((parts / "part.tar.zst").read_bytes()), "part", ()))
+
+
 def test_a_compressed_tar_is_the_tar(parts: Path) -> None:
-    """What zstd itself unpacks has the members of a tar, and takes less than an eighth of it."""
+    """What zstd itself unpacks is as long as the tar, and has its devices."""
     if shutil.which("zstd") is None:
         pytest.skip("zstd is not installed")
     packed = parts / "part.tar.zst"

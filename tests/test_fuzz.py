@@ -30,6 +30,7 @@ from judges import issue
 
 from batch_issuer.authority.issuer import load_issuer
 from batch_issuer.authority.requests import check_device_request, read_request
+from batch_issuer.bundles.compressed import CompressedTarFormat
 from batch_issuer.bundles.packed import PackedFormat
 from batch_issuer.bundles.parquet import ParquetFormat
 from batch_issuer.bundles.recipients import read_identities
@@ -148,7 +149,7 @@ def exhaust(stored: BundleFormat) -> Callable[[bytes, Path], None]:
 
 
 TARGETS = (
-    *("csv", "parquet", "csr", "pem", "record", "commit", "tar", "bundles", "answer"),
+    *("csv", "parquet", "csr", "pem", "record", "commit", "tar", "tar.zst", "bundles", "answer"),
     *("sealed", "identity", "p12", "ca", "ca key", "root"),
 )
 
@@ -168,14 +169,14 @@ def readers(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         manifest = f'device_uuid,name,production\n{UUID},a,0\n{UUID[:-1]}c,"b, c",1\n'.encode()
-        for name in ("dir", "tar", "parquet", *options):
+        for name in ("dir", "tar", "tar.zst", "parquet", *options):
             more = options.get(name, ("--format", name))
             assert issue(manifest, "--pki", factory_pki, "--out", name, *more).code == 0
     table = pa.table({"device_uuid": [UUID, UUID[:-1] + "c"], "name": ["a", None]})
     sink = io.BytesIO()
     pq.write_table(table, sink)
     rows = pa_csv.read_csv(folder / "parquet/manifest.csv")
-    sealed = readable_format("tar", [recipient], read_identities([identity])[0])
+    sealed = readable_format("tar.zst", [recipient], read_identities([identity])[0])
     return {
         "csv": (manifest, read_manifest),
         "parquet": (sink.getvalue(), read_manifest),
@@ -184,6 +185,10 @@ def readers(
         "record": ((folder / "tar/run.json").read_bytes(), read_as(read_record)),
         "commit": (bytes(encode_commit(rows, [b"x"] * len(rows), "0" * 8)), read_as(read_commit)),
         "tar": ((folder / "tar/bundles/part-00000.tar").read_bytes(), exhaust(TarFormat())),
+        "tar.zst": (
+            (folder / "tar.zst/bundles/part-00000.tar.zst").read_bytes(),
+            exhaust(CompressedTarFormat()),
+        ),
         "bundles": ((folder / "parquet/bundles/part-00000.parquet").read_bytes(), exhaust(ParquetFormat())),
         "answer": (json.dumps({"msg": "no", "errors": {"a": ["hunter2-token", 1]}}).encode(), read_answer),
         "sealed": ((folder / "sealed/bundles/part-00000.tar.zst.age").read_bytes(), exhaust(sealed)),
@@ -200,6 +205,7 @@ def test_no_octets_bring_a_reader_down(
     target: str, readers: dict[str, tuple[bytes, Callable[[bytes, Path], None]]], tmp_path: Path
 ) -> None:
     seed, read = readers[target]
+    read(seed, tmp_path)
     begin = time.time_ns() if SECONDS else 1
     deadline, count = time.monotonic() + SECONDS, 0
     while count < 300 or time.monotonic() < deadline:

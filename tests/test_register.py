@@ -654,7 +654,7 @@ def await_asked(server: ApiServer, count: int, process: subprocess.Popen[str]) -
 
 @pytest.mark.parametrize("seed", range(4))
 def test_kill_loses_nothing_and_doubles_nothing(server: ApiServer, authority: Authority, seed: int) -> None:
-    make_run(Path("issued"), authority, FORMATS[seed % 3], Making(carried=CARRIED))
+    make_run(Path("issued"), authority, FORMATS[seed % len(FORMATS)], Making(carried=CARRIED))
     kills = Random(seed)
     for _ in range(2):
         process = program(server, "--rate", "200/s", "--concurrency", "4")

@@ -33,6 +33,7 @@ HOSTILE = "<script>alert(1)</script>"
 FORMATS = {
     "dir": (),
     "tar": (),
+    "tar.zst": (),
     "parquet": (),
     "p12": ("--format", "p12", "--p12-random-passwords"),
 }

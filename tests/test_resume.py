@@ -21,7 +21,7 @@ from batch_issuer.errors import BundleError, ManifestError, OutputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMATS = ("dir", "tar", "parquet")
+FORMATS = ("dir", "tar", "tar.zst", "parquet")
 
 
 def run(asked: RunRequest, *, now: datetime | None = None) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from batch_issuer.bundles.contents import PartBundles
 
-FORMATS = ("dir", "parquet", "tar")
+FORMATS = ("dir", "parquet", "tar", "tar.zst")
 BROUGHT = UUIDS[::2]
 MADE, CSR = 1, 2
 """Places of a device whose key was made, and of one that keeps its key."""

@@ -10,7 +10,7 @@ from batch_issuer.batch.recording import choose_window, new_record
 from batch_issuer.batch.rows import read_rows
 from batch_issuer.bundles.format import PASSWORD_FORMAT
 from batch_issuer.bundles.recipients import checked_recipients
-from batch_issuer.bundles.sealed import writable_format
+from batch_issuer.bundles.sealed import stored_as, writable_format
 from batch_issuer.errors import ManifestError, RefusedError, RowsRejectedError
 from batch_issuer.manifest.reading import Manifest
 from batch_issuer.manifest.rows import RowRules
@@ -89,7 +89,7 @@ def make_plan(
     issuer = means.issuer
     with Manifest(file, request.manifest_name, reserved=_RESERVED) as manifest:
         seal_to = checked_recipients(request.seal_to)
-        writable_format(request.format, seal_to)  # refuses what cannot be
+        writable_format(stored_as(request.format, sealed=bool(seal_to)), seal_to)  # refuses what cannot be
         has_column = "hardware_id" in manifest.layout.roles
         sota, warnings = choose_hosts(request, issuer.hosts, has_hardware_column=has_column)
         if (request.manifest_format or manifest.kind) == "csv" and manifest.types is not None:

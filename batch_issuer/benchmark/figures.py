@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, TypeAlias
 
+from batch_issuer.bundles.sealed import stored_as
 from batch_issuer.minting.keys import ENGINE_NAMES
 
 if TYPE_CHECKING:
@@ -119,12 +120,16 @@ def _with_ratios(one: Round) -> Round:
         for floor, ratio in ((FLOOR, "of_floor"), (C_SIGN, "of_c_sign"), (P12_LOOP, "of_p12_loop")):
             if floor in one and name != floor and _RATE in figures:
                 figures[ratio] = figures[_RATE] / one[floor][_RATE]
-        unsealed = name.removesuffix(SEALED)
-        if unsealed != name and unsealed in one:
+        if (unsealed := _unsealed(name)) in one:
             figures["of_unsealed"] = figures[_RATE] / one[unsealed][_RATE]
         if BARE_LOOP in one and name == "dir":
             figures["of_bare_loop"] = figures[_RATE] / one[BARE_LOOP][_RATE]
     return extended
+
+
+def _unsealed(name: str) -> str:
+    """What is as it is, but for the seal; nothing for what has none."""
+    return stored_as(name.removesuffix(SEALED), sealed=True) if name.endswith(SEALED) else ""
 
 
 @dataclass(frozen=True, slots=True)

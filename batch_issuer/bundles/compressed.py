@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -14,6 +15,8 @@ from batch_issuer.errors import BundleError, RefusedError, reason_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
+
+    from _typeshed import WriteableBuffer
 
     from batch_issuer.bundles.contents import Bundle, PartBundles
 
@@ -27,8 +30,11 @@ _READ_AHEAD = 1 << 16
 
 _SLACK = 4096
 _SHRINKS = 7
-"""How many times smaller than its tar a part is at least; measured were 8 to 13. Keys, serial numbers and signatures do
-not shrink: 230 octets of a device's 6 kB."""
+"""How many times smaller than its tar a part is taken to be; measured were 8 to 13. Keys, serial numbers and signatures
+do not shrink: 230 octets of a device's 6 kB. Nor do texts in `sota.toml` of which every row has another."""
+
+_MOST_PER_OCTET = 100
+"""Octets that an octet of a part may unpack to: many times what a good part's do, and nothing of what zstd's can."""
 
 
 class CompressedTarFormat(PiecewiseFormat):
@@ -59,11 +65,34 @@ class CompressedTarFormat(PiecewiseFormat):
     def bundles_in(self, file: BinaryIO, name: str, problems: tuple[str, ...]) -> Iterator[Bundle]:
         """The part's bundles, in its order; what is unpacked is never all in memory.
 
+        Frames that hold nothing, or that zstd's readers skip, are passed over; a window may take 128 MiB.
+
         Raises:
-            BundleError: it is no zstd file, is cut off, or what is in it is no such tar.
+            BundleError: it is no zstd file, is cut off, unpacks to too much, or what is in it is no such tar.
         """
-        unpacked = io.BufferedReader(pa.CompressedInputStream(file, _CODEC), _READ_AHEAD)
+        most = file.seek(0, os.SEEK_END) * _MOST_PER_OCTET + _SLACK
+        file.seek(0)
         try:
-            yield from self._tar.bundles_in(unpacked, name, problems)
+            with io.BufferedReader(_Unpacked(file, most), _READ_AHEAD) as unpacked:
+                yield from self._tar.bundles_in(unpacked, name, problems)
         except (pa.ArrowException, OSError) as error:
-            raise BundleError(f"{name} is not a whole zstd file: {reason_of(error)}") from None
+            wrong = "cannot be read" if getattr(error, "errno", None) else "is not a whole zstd file"
+            raise BundleError(f"{name} {wrong}: {reason_of(error)}") from None
+
+
+class _Unpacked(io.RawIOBase):
+    """What a zstd file unpacks to, as a file; an OSError where that is more than `most` octets."""
+
+    def __init__(self, packed: BinaryIO, most: int) -> None:
+        self._stream = pa.CompressedInputStream(packed, _CODEC)
+        self._left = most
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        count: int = self._stream.readinto(buffer)
+        self._left -= count
+        if self._left < 0:
+            raise OSError(f"an octet of it unpacks to more than {_MOST_PER_OCTET}")
+        return count
