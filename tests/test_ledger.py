@@ -254,6 +254,59 @@ def test_an_unfinished_run_holds_what_it_has_not_issued(monkeypatch: pytest.Monk
     assert issue(csv_bytes([MORE[0], UUIDS[6]]), *LEDGER, "--out", "other").code == 3
 
 
+def test_an_unfinished_run_holds_the_keys_that_its_devices_bring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of parts that are issued are known as that, and those of rejected rows are nobody's."""
+    keys = [p256() for _ in range(3)]
+    csrs = {UUIDS[0]: make_csr(UUIDS[0], key=keys[0]), UUIDS[6]: make_csr(UUIDS[6], key=keys[1])}
+    csrs[UUIDS[5]] = make_csr(MORE[0], key=keys[2])  # another's name
+    manifest = csr_manifest(UUIDS, csrs)
+    interrupted_run(monkeypatch, manifest, *LEDGER, "--skip-rejects")
+    error = f"keys of the manifest are held by a run that is not finished: {run_id()} in {Path('issued').absolute()}"
+    same = csr_manifest(MORE[:2], {MORE[1]: make_csr(MORE[1], key=keys[1])})
+    for options in ((), ("--reissue",), ("--skip-rejects",), ("--dry-run",)):
+        ran = issue(same, *LEDGER, "--out", "other", *options)
+        assert (ran.code, ran.err.splitlines()[-2:]) == (2, [f"error: {error}", f"hint: {FINISHED}"])
+        assert not Path("other").exists()
+    first = issue(csr_manifest(MORE[:1], {MORE[0]: make_csr(MORE[0], key=keys[0])}), *LEDGER, "--out", "other")
+    assert (first.code, first.err.count("ledger-key: ")) == (3, 1)
+    third = csr_manifest(MORE[2:3], {MORE[2]: make_csr(MORE[2], key=keys[2])})
+    assert issue(third, *LEDGER, "--out", "third").code == 0
+    assert issue(manifest, *LEDGER, "--skip-rejects", "--resume").code == 3
+    ran = issue(same, *LEDGER, "--out", "other")
+    assert (ran.code, ran.err.count("ledger-key: ")) == (3, 1)
+    with closing(sqlite3.connect("factory.ledger")) as connection:
+        assert connection.execute("SELECT count(*) FROM held_keys").fetchone() == (0,)
+
+
+def test_keys_that_are_given_up_may_be_brought_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = p256()
+    manifest = csr_manifest(UUIDS, {UUIDS[6]: make_csr(UUIDS[6], key=key)})
+    interrupted_run(monkeypatch, manifest, *LEDGER)
+    Path("issued").rename("moved")
+    assert run("ledger", "release", run_id("moved"), *LEDGER).code == 0
+    other = csr_manifest(MORE[:1], {MORE[0]: make_csr(MORE[0], key=key)})
+    assert issue(other, *LEDGER).code == 0
+    ran = issue(manifest, *LEDGER, "--resume", "--out", "moved")
+    taken = f"error: keys of the manifest were taken meanwhile by another run: {run_id()} in "
+    assert (ran.code, ran.err.splitlines()[-2].startswith(taken)) == (2, True)
+    assert {row["device_uuid"] for row in rows()} == {*UUIDS[:3], MORE[0]}
+
+
+def test_a_ledger_of_before_is_used_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without the table of held keys, whose unfinished run holds them from its resume on."""
+    key = p256()
+    manifest = csr_manifest(UUIDS, {UUIDS[6]: make_csr(UUIDS[6], key=key)})
+    interrupted_run(monkeypatch, manifest, *LEDGER)
+    with closing(sqlite3.connect("factory.ledger")) as connection:
+        connection.execute("DROP TABLE held_keys")
+    assert run("ledger", "show", UUIDS[0], *LEDGER).code == 0
+    interrupted_run(monkeypatch, manifest, *LEDGER, "--resume", parts=2)
+    other = csr_manifest(MORE[:1], {MORE[0]: make_csr(MORE[0], key=key)})
+    assert "keys of the manifest are held" in issue(other, *LEDGER, "--out", "other").err
+    assert issue(manifest, *LEDGER, "--resume").code == 0
+    agrees("issued")
+
+
 def test_others_go_on_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted_run(monkeypatch, csv_bytes(UUIDS), *LEDGER)
     assert issue(csv_bytes(MORE), *LEDGER, "--out", "other").code == 0
@@ -533,6 +586,20 @@ def test_whoever_looks_first_and_holds_second_is_refused(ledger: Ledger, other: 
     ledger.devices(octets(*MORE))
     other.reserve(made_run(3), [part(0, UUIDS[0])], seen=2)
     assert ledger.reserve(made_run(1), [part(0, *MORE)], seen=seen)
+
+
+def test_of_two_that_bring_one_key_the_second_is_refused(ledger: Ledger, other: Ledger) -> None:
+    one, two = bytes(16), bytes(15) + b"\1"
+    seen = ledger.look()
+    other.reserve(made_run(2), [part(0, UUIDS[3])], seen=other.look(), keys=[two])
+    with pytest.raises(LedgerError, match=r"^keys of the manifest were taken meanwhile by another run: 0{31}2 in /l"):
+        ledger.reserve(made_run(1), [part(0, UUIDS[0])], seen=seen, keys=[one, two])
+    assert ledger.number(made_run(1).id) is None
+    assert ledger.keys(one).held is None
+    number = ledger.reserve(made_run(1), [part(0, UUIDS[0])], seen=seen, keys=[one])
+    assert (other.keys(one).held, other.keys(two).held) == (number, number - 1)
+    ledger.settle(number)
+    assert other.keys(one).held is None
 
 
 def test_what_was_issued_meanwhile_is_taken_too(ledger: Ledger, other: Ledger) -> None:

@@ -1,9 +1,11 @@
 """What a run has to do with the ledger: what it may not issue again, what it holds, and what it has issued.
 
 1. The plan looks its devices up, and rejects those that an earlier run has issued, unless they are to be issued again.
-2. The run's id is written into its own folder; then its devices are held, in one transaction; then `run.json` is there.
+2. The run's id is written into its own folder; then its devices, and the keys that they bring, are held, in one
+   transaction; then `run.json` is there.
    A plan that was killed in between is followed by one that finds the id, and gives up what that one held.
 3. Each part is recorded when its worker reports it, from its commit record; a resume records what a kill left out.
+   After the last one the keys are let go of, which the parts' records have.
 """
 
 from __future__ import annotations
@@ -19,18 +21,18 @@ import pyarrow.compute as pc
 from cryptography import x509
 
 from batch_issuer.batch.findings import RowSet
+from batch_issuer.batch.held import BroughtKeys, PlannedParts, octets_of
 from batch_issuer.batch.spill import PlanReader
 from batch_issuer.columns import hex_octets
 from batch_issuer.devices import UUID_LENGTH, Rejection
 from batch_issuer.errors import LedgerError, RunFailedError
 from batch_issuer.figures import counted
-from batch_issuer.ledger.entries import IssuedPart, LedgerRun, ReservedPart
+from batch_issuer.ledger.entries import IssuedPart, LedgerRun
 from batch_issuer.ledger.ledger import open_ledger
-from batch_issuer.manifest.partitions import KEY_OCTETS
 from batch_issuer.output.record import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
     from batch_issuer.batch.home import Home
@@ -123,6 +125,7 @@ class RunLedger:
         self._number = number
         self._reissue = reissue
         self._rekeyed = self._seen = 0
+        self._brought: Iterable[bytes] = ()
 
     def __enter__(self) -> RunLedger:
         return self
@@ -142,39 +145,40 @@ class RunLedger:
                 given, before it asks for the next.
 
         Raises:
-            LedgerError: a run that is not finished holds one of the devices.
+            LedgerError: a run that is not finished holds one of the devices or keys.
         """
         self._seen = self._ledger.look()
+        self._brought = BroughtKeys(keys, refused)
         if self._reissue:
             kept = RowSet()
-            for table in self._known(keys, self._ledger.keys):
+            for table in self._known(keys, self._ledger.keys, "keys"):
                 for row in table["row"].to_pylist():
                     kept.add(row)
-            for table in self._known(devices, self._ledger.devices):
+            for table in self._known(devices, self._ledger.devices, "devices"):
                 self.reissued += len(table)
                 self._rekeyed += sum(row not in kept for row in table["row"].to_pylist())
             return
         runs = cache(self._ledger.run)
-        for values, look, rejection in (
-            (devices, self._ledger.devices, _device_rejection),
-            (keys, self._ledger.keys, _key_rejection),
+        for values, look, what, rejection in (
+            (devices, self._ledger.devices, "devices", _device_rejection),
+            (keys, self._ledger.keys, "keys", _key_rejection),
         ):
-            for table in self._known(values, look):
+            for table in self._known(values, look, what):
                 for row, value, run in zip(*(column.to_pylist() for column in table.columns), strict=True):
                     if row not in refused:
                         yield rejection(values.column, row, value, runs(run))
 
-    def _known(self, values: UniqueDevices | UniqueKeys, look: Callable[..., Found]) -> Iterator[pa.Table]:
+    def _known(self, values: UniqueDevices | UniqueKeys, look: Callable[..., Found], what: str) -> Iterator[pa.Table]:
         """What the ledger has of some values: `row`, `value` and the last `run` that has it, in tables of bounded size.
 
         The whole ledger is gone through for each of them, so more memory for the plan makes it faster.
         """
         for table in values.distinct():
-            found = look(_octets(table), before=self._number)
+            found = look(octets_of(table), before=self._number)
             if found.held is not None and self._number is None:
                 holder = self._ledger.run(found.held)
                 raise LedgerError(
-                    f"devices of the manifest are held by a run that is not finished: {holder.id} in {holder.out}",
+                    f"{what} of the manifest are held by a run that is not finished: {holder.id} in {holder.out}",
                     hint="resume that run first; if its folder is gone, `batch-issuer ledger release` gives them up",
                 )
             if len(found.values):
@@ -192,7 +196,9 @@ class RunLedger:
 
     @contextmanager
     def holding(self, record: RunRecord) -> Iterator[None]:
-        """Hold the devices of the run's accepted rows; if what is done meanwhile fails, a new run gives them up.
+        """Hold the devices of the run's accepted rows, and the keys that they bring.
+
+        If what is done meanwhile fails, a new run gives them up.
 
         Raises:
             LedgerError: another run took one meanwhile; nothing is held.
@@ -202,8 +208,10 @@ class RunLedger:
         if new:
             self._home.put(_NOTE, self.id.encode())
         with PlanReader(self._home.folder.plan) as plan:
-            parts = _PlannedParts(plan, record)
-            self._number = self._ledger.reserve(_described(self.id, self._home, record), parts, seen=self._seen)
+            parts = PlannedParts(plan, record)
+            run = _described(self.id, self._home, record)
+            self._number = self._ledger.reserve(run, parts, seen=self._seen, keys=self._brought)
+            self._brought = ()
         try:
             yield
         except BaseException:
@@ -220,10 +228,26 @@ class RunLedger:
         assert self._number is not None  # noqa: S101 - the plan has held them
         rows = self._home.read_commit(index).rows
         octets = [hex_octets(rows.column(name).combine_chunks(), width) for name, width in _RECORDED]
-        try:
+        with _resumable():
             self._ledger.record(self._number, IssuedPart(index, *octets), format_time(datetime.now(UTC)))
-        except LedgerError as error:
-            raise RunFailedError(str(error)) from None
+
+    def settle(self) -> None:
+        """All parts are issued and recorded.
+
+        Raises:
+            RunFailedError: the ledger cannot be used; a resume does it.
+        """
+        assert self._number is not None  # noqa: S101 - the plan has held them
+        with _resumable():
+            self._ledger.settle(self._number)
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    try:
+        yield
+    except LedgerError as error:
+        raise RunFailedError(str(error)) from None
 
 
 def _device_rejection(column: str, row: int, value: bytes, run: LedgerRun) -> Rejection:
@@ -236,31 +260,6 @@ def _key_rejection(column: str, row: int, value: bytes, run: LedgerRun) -> Rejec
     key = f"{value.hex()}…"
     found = f"its public key (SHA-256 {key}) was certified by run {run.id[:_SHOWN]} into {run.out}"
     return Rejection(row, column, key, "ledger-key", f"row {row}, column {column!r}: {found}")
-
-
-def _octets(table: pa.Table) -> bytes:
-    """The values of a table of fixed-size values, one after the other."""
-    [chunk] = table["value"].chunks
-    octets: bytes = chunk.buffers()[1].slice(KEY_OCTETS * chunk.offset, KEY_OCTETS * len(chunk)).to_pybytes()
-    return octets
-
-
-class _PlannedParts:
-    """The parts of a plan as the ledger holds them, read anew each time that they are gone through."""
-
-    def __init__(self, plan: PlanReader, record: RunRecord) -> None:
-        self._plan = plan
-        self._record = record
-
-    def __iter__(self) -> Iterator[ReservedPart]:
-        for index, rows in enumerate(self._plan.parts()):
-            yield ReservedPart(index, hex_octets(rows.column("device_uuid"), UUID_LENGTH), _flags(rows, self._record))
-
-
-def _flags(rows: pa.RecordBatch, record: RunRecord) -> bytes:
-    flags = pc.fill_null(rows.column("production"), record.production)
-    octets: bytes = pc.cast(flags, pa.uint8()).buffers()[1].to_pybytes()
-    return octets[: len(rows)]
 
 
 def _described(run: str, home: Home, record: RunRecord) -> LedgerRun:

@@ -235,6 +235,8 @@ class _Run:
         if self._done < self._record.accepted:
             issued = f"{self._done} of {self._record.accepted} devices are issued"
             raise Interrupted(f"interrupted: {issued}")
+        if self._ledger is not None:
+            self._ledger.settle()
         assert parts.ready is not None  # noqa: S101 - parts were made, by a worker
         return parts.ready
 

@@ -30,6 +30,14 @@ _VERSION = 1
 _WAIT_SECONDS = 120
 """For another run's transaction: a plan of millions holds the ledger for some seconds."""
 
+_HELD_KEYS = """
+CREATE TABLE IF NOT EXISTS held_keys (
+  run INTEGER NOT NULL REFERENCES runs (number),
+  keys BLOB NOT NULL
+);
+"""
+"""Keys that the devices of unfinished runs bring, 16 octets each. Made at every opening: older ledgers have none."""
+
 _SCHEMA = """
 CREATE TABLE runs (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -88,6 +96,7 @@ def open_database(path: Path, *, create: bool) -> sqlite3.Connection | None:
         connection = _connect(path)
         try:
             _check(connection, path)
+            connection.execute(_HELD_KEYS)
         except BaseException:
             connection.close()
             raise

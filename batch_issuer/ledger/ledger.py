@@ -7,6 +7,7 @@ its resume goes on with it. Only `release` gives it up.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 from batch_issuer.errors import LedgerError
 from batch_issuer.ledger.database import open_database, telling, transaction
 from batch_issuer.ledger.history import history, read_run
-from batch_issuer.ledger.lookup import KEY, UUID, find
+from batch_issuer.ledger.lookup import HELD_KEY, KEY, UUID, find
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,8 +31,9 @@ _ADD_RUN = """INSERT INTO runs
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _RECORD = """UPDATE parts SET serials = ?, public_keys = ?, issued = coalesce(issued, ?)
   WHERE run = ? AND part = ? AND uuids = ?"""
+_LET_GO_OF_KEYS = "DELETE FROM held_keys WHERE run = ?"
 _CHECKED = 32 << 20
-"""Octets of UUIDs that are looked up together."""
+"""Octets of UUIDs or keys that are looked up together."""
 
 
 def open_ledger(path: Path, *, create: bool = False) -> Ledger | None:
@@ -76,7 +78,7 @@ class Ledger:
     def keys(self, digests: bytes, *, before: int | None = None) -> Found:
         """What it knows of some public keys: the first 16 octets of the SHA-256 of each SubjectPublicKeyInfo."""
         with telling(self._path):
-            return find(self._connection, KEY, digests, before=before)
+            return self._find_keys(digests, before)
 
     def number(self, run: str) -> int | None:
         """The number of the run with that id; None if it knows none."""
@@ -89,8 +91,8 @@ class Ledger:
         with telling(self._path):
             return read_run(self._connection, number)
 
-    def reserve(self, run: LedgerRun, parts: Iterable[ReservedPart], *, seen: int) -> int:
-        """Hold the devices of a run's parts, unless another run took one since `look` saw the runs up to `seen`.
+    def reserve(self, run: LedgerRun, parts: Iterable[ReservedPart], *, seen: int, keys: Iterable[bytes] = ()) -> int:
+        """Hold a run's devices, and the keys that they bring, unless another run took one since `look` told `seen`.
 
         Of a run that it knows, what is there stays, and what lacks is added: what it held was released.
 
@@ -98,19 +100,24 @@ class Ledger:
             run: the run.
             parts: its parts, which are gone through twice if they must be looked up again.
             seen: what `look` told.
+            keys: as `keys` takes them, in pieces; gone through as the parts are.
 
         Returns:
             The run's number.
 
         Raises:
-            LedgerError: another run has one of the devices; nothing is held.
+            LedgerError: another run has one of the devices or keys; nothing is held.
         """
         with telling(self._path), transaction(self._connection):
             number = self.number(run.id)
             there = set() if number is None else self._parts(number)
+            brought = () if number is not None and self._holds_keys(number) else keys
             if number is not None or self._version() != self._looked:
+                last = seen if number is None else number
                 for uuids in _joined(part.uuids for part in parts if part.part not in there):
-                    self._check_free(uuids, seen if number is None else number)
+                    self._check_free("devices", find(self._connection, UUID, uuids), last)
+                for digests in _joined(brought):
+                    self._check_free("keys", self._find_keys(digests), last)
             if number is None:
                 number = self._connection.execute(_ADD_RUN, run).lastrowid or 0
             self._connection.executemany(
@@ -120,6 +127,9 @@ class Ledger:
                     for part in parts
                     if part.part not in there
                 ),
+            )
+            self._connection.executemany(
+                "INSERT INTO held_keys (run, keys) VALUES (?, ?)", ((number, digests) for digests in brought)
             )
             return number
 
@@ -148,7 +158,13 @@ class Ledger:
             held = self._connection.execute("SELECT devices FROM parts WHERE run = ? AND issued IS NULL", (number,))
             devices: int = sum(count for (count,) in held)
             self._connection.execute("DELETE FROM parts WHERE run = ? AND issued IS NULL", (number,))
+            self._connection.execute(_LET_GO_OF_KEYS, (number,))
         return devices
+
+    def settle(self, number: int) -> None:
+        """All parts of a run are issued, and its keys need not be held besides."""
+        with telling(self._path):
+            self._connection.execute(_LET_GO_OF_KEYS, (number,))
 
     def entries(self, uuids: bytes | None = None) -> Iterator[Entry]:
         """Everything about some devices, 16 octets each, or about all, in the order of runs."""
@@ -163,19 +179,27 @@ class Ledger:
         version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
         return version
 
-    def _check_free(self, uuids: bytes, number: int) -> None:
-        """No unfinished run has one of the devices, and no run after `number`.
+    def _holds_keys(self, number: int) -> bool:
+        return self._connection.execute("SELECT 1 FROM held_keys WHERE run = ?", (number,)).fetchone() is not None
+
+    def _find_keys(self, digests: bytes, before: int | None = None) -> Found:
+        """A key that was issued counts as that, and not as held by a run that has still others to issue."""
+        issued, held = (find(self._connection, what, digests, before=before) for what in (KEY, HELD_KEY))
+        waiting = pc.invert(pc.is_in(held.values, value_set=issued.values))
+        return replace(issued, held=held.held if pc.any(waiting).as_py() else None)
+
+    def _check_free(self, what: str, found: Found, number: int) -> None:
+        """No unfinished run has one of those that were looked for, and no run after `number`.
 
         Not the later runs alone: an earlier one may have got back what it had been made to give up.
         """
-        found = find(self._connection, UUID, uuids)
         taken = found.held
         if taken is None and len(found.runs) and pc.max(found.runs).as_py() > number:
             taken = pc.max(found.runs).as_py()
         if taken is not None:
             holder = self.run(taken)
             raise LedgerError(
-                f"devices of the manifest were taken meanwhile by another run: {holder.id} in {holder.out}",
+                f"{what} of the manifest were taken meanwhile by another run: {holder.id} in {holder.out}",
                 hint="issue what that run does not, into another folder",
             )
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Sequence
 
-__all__ = ["KEY", "UUID", "find", "places"]
+__all__ = ["HELD_KEY", "KEY", "UUID", "find", "places"]
 
 _COMPARED = 16
 """Octets of a value that are compared: all of a UUID, and 128 bits of a digest."""
@@ -35,6 +35,12 @@ class What(NamedTuple):
 UUID = What("SELECT run, issued IS NOT NULL, uuids FROM parts WHERE run <= ? ORDER BY run, part", 16)
 KEY = What("SELECT run, TRUE, public_keys FROM parts WHERE run <= ? AND issued IS NOT NULL ORDER BY run, part", 32)
 
+HELD_KEY = What(
+    "SELECT run, FALSE, keys FROM held_keys WHERE run <= ? "
+    "AND EXISTS (SELECT 1 FROM parts WHERE parts.run = held_keys.run AND issued IS NULL) ORDER BY run",
+    16,
+)
+
 _LAST = (1 << 63) - 1
 """No run has a higher number."""
 
@@ -47,7 +53,7 @@ def find(connection: sqlite3.Connection, what: What, values: bytes, *, before: i
 
     Args:
         connection: the ledger.
-        what: `UUID` or `KEY`.
+        what: `UUID`, `KEY` or `HELD_KEY`.
         values: one after the other, of 16 octets each: a UUID, or the first half of a public key's SHA-256.
         before: the number of a run; only earlier runs are looked at. None for all.
     """
