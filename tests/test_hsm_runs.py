@@ -184,6 +184,7 @@ def test_only_the_parent_and_the_workers_load_the_module(hsm: SoftHsm) -> None:
     command, _ = arguments(30_000, "--part-size", "200", "--workers", "2", *hsm.options)
     process = runs.start(command)
     assert runs.await_file(Path("issued/.run/commits"), process, "*.arrow")
+    await_signing_workers(process, 2)
     workers = runs.workers(process, Path("issued").absolute())
     others = [pid for pid in runs.members(process.pid) if pid not in (process.pid, *workers)]
     assert len(workers) == 2

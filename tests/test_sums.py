@@ -331,13 +331,14 @@ def test_the_sums_of_an_unfinished_run_are_nobodys(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_file_that_only_coreutils_would_read(bundle_format: str) -> None:
-    """The order is this program's own; whoever sorts the lines has changed them, and coreutils do not mind."""
+    """The order of bundles is this program's own; whoever sorts the lines has changed it, and coreutils do not mind."""
     out = issued(bundle_format)
     lines = sums(out)
     rewrite(out, sorted(lines))
     done = subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=out, check=False)
     assert done.returncode == 0
-    if sorted(lines) != lines:
+    of_bundles = [line for line in lines if "  bundles/" in line]
+    if sorted(lines)[: len(of_bundles)] != of_bundles:
         assert findings() != set()
 
 
