@@ -37,7 +37,7 @@ from pki import p256
 from batch_issuer.batch.claim import Claim
 from batch_issuer.batch.folder_home import FolderHome
 from batch_issuer.errors import LedgerError
-from batch_issuer.ledger import lookup
+from batch_issuer.ledger import database, lookup
 from batch_issuer.ledger.entries import IssuedPart, LedgerRun, ReservedPart
 from batch_issuer.ledger.ledger import Ledger, open_ledger
 
@@ -290,6 +290,15 @@ def test_keys_that_are_given_up_may_be_brought_by_others(monkeypatch: pytest.Mon
     taken = f"error: keys of the manifest were taken meanwhile by another run: {run_id()} in "
     assert (ran.code, ran.err.splitlines()[-2].startswith(taken)) == (2, True)
     assert {row["device_uuid"] for row in rows()} == {*UUIDS[:3], MORE[0]}
+
+
+def test_a_ledger_is_whole_when_it_has_its_name(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is killed before it opens what it has made leaves a ledger that lacks nothing."""
+    monkeypatch.setattr(database, "_check", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        open_ledger(work / "factory.ledger", create=True)
+    with closing(sqlite3.connect("factory.ledger")) as connection:
+        assert connection.execute("SELECT count(*) FROM held_keys").fetchone() == (0,)
 
 
 def test_a_ledger_of_before_is_used_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,11 +39,12 @@ class BroughtKeys:
 
     def __iter__(self) -> Iterator[bytes]:
         for table in self._keys.distinct():
-            wanted = [row not in self._refused for row in table["row"].to_pylist()]
-            if all(wanted):
+            if not len(self._refused):
                 yield octets_of(table)
-            elif any(wanted):
-                yield octets_of(table.filter(pa.array(wanted)).combine_chunks())
+                continue
+            wanted = table.filter(pa.array([row not in self._refused for row in table["row"].to_pylist()]))
+            if len(wanted):
+                yield octets_of(wanted.combine_chunks())
 
 
 class PlannedParts:

@@ -118,7 +118,7 @@ def _create(path: Path) -> None:
         os.close(create_file(new, PRIVATE_MODE))  # SQLite's companions of a file get its mode
         with closing(_connect(new)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(_SCHEMA)
+            connection.executescript(_SCHEMA + _HELD_KEYS)
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             connection.execute(f"PRAGMA user_version = {_VERSION}")
         with suppress(FileExistsError):
